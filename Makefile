@@ -1,0 +1,41 @@
+# make demo   the main job on simulated data, with pictures, in fasthash-demo/
+# make test   lint, types and every test
+# make bench  the benchmarks, beside their peers
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+NATIVE := setup.py pyproject.toml $(wildcard csrc/*) fasthash/_hamming.pyx
+
+.PHONY: demo test bench install solar-paper clean
+.DELETE_ON_ERROR:
+
+install: $(VENV)/installed
+
+# torch is pinned, and first: a range would let pip take a newer build with gigabytes of GPU libraries.
+$(VENV)/installed: $(NATIVE)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet torch==2.13.0
+	$(BIN)/python -m pip install --quiet --editable '.[all]'
+	touch $@
+
+demo: install
+	$(BIN)/fasthash demo --out fasthash-demo
+
+test: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+bench: install
+	$(BIN)/python -m pytest benchmarks -o python_files='bench_*.py' --benchmark-json=benchmarks/latest.json
+
+# How the shipped encoder solar-paper was made: a year of simulated Sun, the paper's network, 40 epochs.
+solar-paper: install
+	$(BIN)/fasthash simulate build/solar-paper --start 2011-06-01 --days 730 --cadence 240 --size 256 --seed 1
+	$(BIN)/fasthash train solar build/solar-paper -o fasthash/encoders/solar-paper.onnx --preset paper --epochs 40 \
+	    --seed 1 --data '730 days from 2011-06-01, every 4 h, 256 x 256, simulated by fasthash, seed 1'
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info fasthash/_hamming.c fasthash/*.so fasthash-demo

@@ -1,0 +1,28 @@
+/* Which instruction sets this host can run, asked when it runs: one build serves every host of an architecture. */
+#include "hamming.h"
+
+/* __builtin_cpu_supports asks the processor, and for AVX and AVX-512 also whether the operating system saves the
+ * wider registers (XCR0). On AArch64 NEON is part of the architecture: there is nothing to ask. */
+size_t hamming_available(const hamming_kernels *levels[HAMMING_MAX_LEVELS])
+{
+    size_t count = 0;
+    levels[count++] = &hamming_scalar;
+#if defined(HAMMING_X86)
+    __builtin_cpu_init();
+    const int popcnt = __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("popcnt");
+    const int avx2 = popcnt && __builtin_cpu_supports("avx2");
+    const int avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw");
+    const int avx512vp = avx512 && __builtin_cpu_supports("avx512vpopcntdq");
+    if (popcnt)
+        levels[count++] = &hamming_popcnt;
+    if (avx2)
+        levels[count++] = &hamming_avx2;
+    if (avx512)
+        levels[count++] = &hamming_avx512;
+    if (avx512vp)
+        levels[count++] = &hamming_avx512vpopcntdq;
+#elif defined(HAMMING_ARM)
+    levels[count++] = &hamming_neon;
+#endif
+    return count;
+}

@@ -1,0 +1,181 @@
+"""Numba kernels of the grid histogram; they trust their input (descriptor.py checks it).
+
+Scattering ``counts[bin] += 1`` is bound by store-to-load forwarding, since most pixels of a quiet Sun fall into the
+same two bins. So pixels are first turned into bin numbers of one byte, and then every bin counts the bytes that equal
+its own number, 32 at a time. Neither loop has a dependency between pixels. The 32-byte vectors are LLVM's own, which
+it maps to whatever registers the CPU has (one of AVX-512, two of AVX2, four of SSE or NEON).
+"""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import from_dtype, njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, register_model
+
+LANES = 32
+# With more bins than this, comparing each pixel with each bin costs more than scattering.
+_FEW_BINS = 64
+# Vectors that can be compared before a lane, a byte, might overflow.
+_MAX_VECTORS = 255
+_OPTIONS: dict[str, Any] = {"nogil": True, "inline": "always", "error_model": "numpy"}
+
+
+class _Bytes(types.Type):
+    """32 unsigned bytes in a vector register."""
+
+    def __init__(self) -> None:
+        super().__init__(name="Bytes")
+
+
+_bytes = _Bytes()
+_VECTOR = ir.VectorType(ir.IntType(8), LANES)  # with 64 lanes LLVM compares into mask registers, which is slower
+
+
+@register_model(_Bytes)
+class _BytesModel(models.PrimitiveModel):
+    def __init__(self, dmm: Any, fe_type: Any) -> None:
+        super().__init__(dmm, fe_type, _VECTOR)
+
+
+@intrinsic
+def _splat(typingctx, value):
+    """The byte ``value`` in every lane."""
+
+    def codegen(context, builder, signature, args):
+        one = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), args[0], ir.IntType(32)(0))
+        return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(ir.IntType(32), LANES), None))
+
+    return _bytes(types.uint8), codegen
+
+
+@intrinsic
+def _add_equal(typingctx, totals, array, start, own):
+    """``totals`` with one more in every lane where ``array[start : start + 32]`` equals ``own``."""
+
+    def codegen(context, builder, signature, args):
+        data = context.make_array(array)(context, builder, args[1]).data
+        address = builder.bitcast(builder.gep(data, [args[2]]), _VECTOR.as_pointer())
+        equal = builder.icmp_unsigned("==", builder.load(address, align=1), args[3])
+        return builder.sub(args[0], builder.sext(equal, _VECTOR))
+
+    return _bytes(_bytes, array, types.intp, _bytes), codegen
+
+
+@intrinsic
+def _sum(typingctx, totals):
+    """The sum of all lanes."""
+
+    def codegen(context, builder, signature, args):
+        wide = ir.VectorType(ir.IntType(16), LANES)
+        reduce = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(ir.IntType(16), [wide]), f"llvm.vector.reduce.add.v{LANES}i16"
+        )
+        return builder.call(reduce, [builder.zext(args[0], wide)])
+
+    return types.uint16(_bytes), codegen
+
+
+@njit(**_OPTIONS)
+def _count_few(numbers, used, counts):
+    """Add how often each of a few bins stands in ``numbers[:used]``; writes up to 31 bytes behind."""
+    vectors = (used + LANES - 1) // LANES
+    for i in range(used, vectors * LANES):
+        numbers[i] = counts.size
+    for j in range(counts.size):
+        own = _splat(np.uint8(j))
+        for first in range(0, vectors, _MAX_VECTORS):
+            totals = _splat(np.uint8(0))
+            for v in range(first, min(first + _MAX_VECTORS, vectors)):
+                totals = _add_equal(totals, numbers, v * LANES, own)
+            counts[j] += _sum(totals)
+
+
+@njit(**_OPTIONS)
+def _count_many(numbers, used, counts):
+    """The same for so many bins that scattering is cheaper than comparing with each."""
+    for i in range(used):
+        if numbers[i] < counts.size:
+            counts[numbers[i]] += np.uint32(1)
+
+
+@njit(**_OPTIONS)
+def _number_even(pixels, low, high, edges, numbers):
+    """Bin numbers of pixels where ``edges[j] == (j - shift) * width`` to the last bit; outside: ``n_bins``."""
+    n_bins = edges.size - 1
+    real = edges.dtype.type
+    width = edges[n_bins // 2 + 1] - edges[n_bins // 2]
+    shift = -edges[0] / width
+    per_width = real(1) / width
+    for i in range(pixels.size):
+        x = pixels[i]
+        # The nearest edge, then one comparison with it: exact, however the product was rounded.
+        nearest = np.rint(x * per_width)
+        number = nearest + shift if x >= nearest * width else nearest + (shift - real(1))
+        number = min(max(number, real(0)), real(n_bins - 1))
+        numbers[i] = np.int32(number if (x >= low) & (x <= high) else real(n_bins))
+
+
+@njit(**_OPTIONS)
+def _number_any(pixels, low, high, edges, numbers):
+    """Bin numbers of pixels for any increasing edges; outside: ``n_bins``."""
+    n_bins = edges.size - 1
+    first = np.float64(edges[0])
+    per_width = n_bins / (np.float64(edges[n_bins]) - first)
+    for i in range(pixels.size):
+        x = pixels[i]
+        number = n_bins
+        if (x >= low) & (x <= high):
+            number = int(min(max((x - first) * per_width, 0.0), n_bins - 1.0))
+            while number > 0 and x < edges[number]:
+                number -= 1
+            while number < n_bins - 1 and x >= edges[number + 1]:
+                number += 1
+        numbers[i] = number
+
+
+def number_type(n_bins: int) -> type:
+    """The unsigned type of the scratch that holds bin numbers."""
+    return np.uint8 if n_bins <= _FEW_BINS else np.uint16
+
+
+@cache
+def grid_histogram(real: type, n_bins: int, even: bool) -> Any:
+    """The kernel for pixels and edges of type ``real``, compiled at the first call for this process and CPU.
+
+    Nothing is cached on the disk: Numba's cache is a pickle that does not heal once it is damaged.
+    """
+    number_pixels = _number_even if even else _number_any
+    count = _count_few if n_bins <= _FEW_BINS else _count_many
+
+    def add_rows(image, first_row, last_row, row_edges, col_edges, low, high, edges, numbers, counts):
+        """Add the rows [first_row, last_row) of ``image`` (H, W) to ``counts`` (rows, cols, bins).
+
+        Pixels below ``low`` or above ``high`` and NaN count nowhere. ``numbers`` is scratch, LANES longer than the
+        widest cell.
+        """
+        cell_row = 0
+        for y in range(first_row, last_row):
+            while y >= row_edges[cell_row + 1]:
+                cell_row += 1
+            for c in range(col_edges.size - 1):
+                pixels = image[y, col_edges[c] : col_edges[c + 1]]
+                number_pixels(pixels, low, high, edges, numbers)
+                count(numbers, pixels.size, counts[cell_row, c])
+
+    pixel, index = from_dtype(np.dtype(real)), types.int64
+    signature = types.void(
+        types.Array(pixel, 2, "C", readonly=True),  # also takes writable images
+        index,
+        index,
+        index[::1],
+        index[::1],
+        pixel,
+        pixel,
+        pixel[::1],
+        from_dtype(np.dtype(number_type(n_bins)))[::1],
+        types.uint32[:, :, ::1],
+    )
+    return njit(signature, **_OPTIONS)(add_rows)

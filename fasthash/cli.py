@@ -1,0 +1,513 @@
+"""The command line: one command a verb, no numerics.
+
+Results go to stdout, progress and messages to stderr. Exit status: 0 done; 1 failed, with one line ``error: ...``;
+2 wrong usage.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from fasthash._progress import Progress
+from fasthash._version import __version__
+from fasthash.errors import FastHashError
+from fasthash.io import DEFAULT_LIMITS, Limits
+from fasthash.times import format_time, parse_span, parse_time
+
+_INPUT = "files, folders (searched recursively), globs and zips of FITS, JPEG, PNG, JPEG 2000 or .npy images"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # file names need not be valid text
+            stream.reconfigure(errors="backslashreplace")
+    args = _parser().parse_args(argv, argparse.Namespace(debug=False))
+    if not args.debug:
+        warnings.simplefilter("ignore")
+    try:
+        args.run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has gone; point stdout elsewhere, or its flush at exit fails again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        _say("error: interrupted")
+        return 130
+    except Exception as error:
+        if args.debug:
+            raise
+        _say(f"error: {_describe(error)}")
+        return 1
+    return 0
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, FastHashError):
+        return str(error)
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return f"{type(error).__name__}: {' '.join(str(error).split()) or 'no details'} (--debug shows where)"
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, allow_nan=False))
+
+
+# ---- commands ------------------------------------------------------------------------------------------------------
+
+
+def _simulate(args: argparse.Namespace) -> None:
+    from fasthash.solar.simulator import simulate
+
+    files = simulate(
+        args.out, args.start, args.days, args.cadence, args.size, args.active_regions, args.seed, Progress("simulated")
+    )
+    print(f"{len(files)} simulated magnetograms in {args.out}")
+
+
+def _info(args: argparse.Namespace) -> None:
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    from fasthash._validation import available_cores
+    from fasthash.encoder import load_encoder, shipped_encoders
+    from fasthash.hamming import simd_level
+
+    packages = ["numpy", "numba", "onnxruntime", "nmslib", "astropy", "pillow", "matplotlib", "sunpy", "torch"]
+    versions = {"fasthash": __version__, "python": platform.python_version()}
+    for package in packages:
+        with contextlib.suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    encoders: dict[str, dict[str, Any]] = {}
+    for name in shipped_encoders():
+        encoder = load_encoder(name)
+        encoders[name] = {"dim": encoder.dim, "n_bits": encoder.n_bits, "fingerprint": encoder.fingerprint}
+    machine, level, threads = platform.machine(), simd_level(), available_cores()
+    if args.json:
+        facts = {"machine": machine, "simd_level": level, "threads": threads, "encoders": encoders}
+        _print_json({"versions": versions, **facts})
+        return
+    print(f"fasthash {__version__} on {machine}, {level}, {threads} threads")
+    for name, about in encoders.items():
+        print(f"encoder {name}: {about['dim']} floats, {about['n_bits']} bits, {about['fingerprint'][:12]}")
+    print(", ".join(f"{package} {number}" for package, number in versions.items() if package != "fasthash"))
+    missing = [package for package in packages if package not in versions]
+    if missing:
+        print(f"not installed: {', '.join(missing)}")
+
+
+def _train_solar(args: argparse.Namespace) -> None:
+    from fasthash.descriptor import GridHistogram
+    from fasthash.encoder import Failure, describe_files
+    from fasthash.solar import autoencoder
+    from fasthash.solar.magnetogram import MagnetogramHistogram
+
+    autoencoder.check_installed()
+    paths, problems = _find(args)
+    front_end = MagnetogramHistogram(GridHistogram())
+    rows = []
+    progress = Progress("described")
+    for done, item in enumerate(describe_files(front_end, paths, args.threads, _limits(args)), start=1):
+        progress(done, len(paths))
+        if isinstance(item, Failure):
+            problems.append(item.message)
+        else:
+            rows.append(item[1])
+    _report_skipped(problems, done=len(rows))
+    shares = np.stack(rows)
+    show = Progress("trained")
+    training = autoencoder.train(
+        shares, args.preset, args.epochs, args.seed, lambda epoch, n, loss: show(epoch, n, f"loss {loss:.5f}")
+    )
+    data = args.data or ", ".join(Path(item).name for item in args.inputs)
+    encoder = autoencoder.export(args.output, training, front_end, shares, Path(args.output).stem, data)
+    dead = encoder.metadata["training"]["dead_units"]
+    print(
+        f"{args.output}: preset {args.preset}, {len(rows)} images, {args.epochs} epochs, "
+        f"loss {training.losses[-1]:.5f}, {dead} of {encoder.dim} units dead"
+    )
+
+
+def _encode(args: argparse.Namespace) -> None:
+    from fasthash._storage import atomic_write
+    from fasthash.catalog import remarks_on
+    from fasthash.encoder import Encoded, Failure, load_encoder
+
+    if Path(args.output).suffix != ".npz":
+        raise FastHashError(f"-o {args.output}: expected a name ending in .npz")
+    encoder = load_encoder(args.encoder)
+    paths, problems = _find(args)
+    encoded: list[Encoded] = []
+    progress = Progress("encoded")
+    for done, item in enumerate(encoder.encode_files(paths, args.threads, _limits(args)), start=1):
+        progress(done, len(paths))
+        if isinstance(item, Failure):
+            problems.append(item.message)
+        else:
+            encoded.append(item)
+            _warn(f"{item.image.path}: {text}" for text in remarks_on(item))
+    _report_skipped(problems, done=len(encoded))
+    hashes = np.stack([item.hash for item in encoded])
+    arrays: dict[str, Any] = {
+        "hashes": hashes,
+        "codes": encoder.binarize(hashes),
+        "paths": np.array([item.image.path for item in encoded], np.str_),
+        "times": np.array([format_time(item.image.time) for item in encoded], np.str_),
+        "labels": np.array([""] * len(encoded), np.str_),
+    }
+    with atomic_write(args.output) as file:
+        np.savez(file, **arrays)
+    print(f"{args.output}: {len(encoded)} images, hashes {hashes.shape[1]} floats, codes {encoder.n_bits} bits")
+
+
+def _build(args: argparse.Namespace) -> None:
+    from fasthash.catalog import Catalog
+
+    catalog = Catalog.create(args.output, args.encoder)
+    try:
+        _add_to(catalog, args)
+    finally:
+        empty = len(catalog) == 0
+        catalog.close()
+        if empty:  # nothing was indexed: leave nothing behind
+            shutil.rmtree(args.output, ignore_errors=True)
+
+
+def _add(args: argparse.Namespace) -> None:
+    from fasthash.catalog import Catalog
+
+    with Catalog.open(args.catalog) as catalog:
+        _add_to(catalog, args)
+
+
+def _add_to(catalog: Any, args: argparse.Namespace) -> None:
+    report = catalog.add(args.inputs, args.threads, _limits(args), Progress("encoded"))
+    _warn(report.remarks)
+    _warn(f"{path}: its content is in the catalog already" for path in report.known)
+    _report_skipped(report.failures, done=len(report.added) + len(report.known))
+    print(f"{catalog.path}: {len(report.added)} images added, {len(catalog)} in all, encoder {catalog.encoder.name}")
+
+
+def _search(args: argparse.Namespace) -> None:
+    from fasthash.catalog import Catalog
+    from fasthash.io import read_image
+
+    exclude = parse_span("--exclude-within", args.exclude_within) if args.exclude_within else None
+    between = None
+    if args.between:
+        between = parse_time("--between", args.between[0]), parse_time("--between", args.between[1])
+    image = read_image(args.image, _limits(args))
+    with Catalog.open(args.catalog) as catalog:
+        hits = catalog.search(image, args.k, args.metric, exclude, between, args.label)
+        if args.gallery:
+            _draw_gallery(args.gallery, image, hits, catalog.encoder.name, args.metric)
+    if args.json:
+        query = {"query": args.image, "time": format_time(image.time)}
+        _print_json({**query, "metric": args.metric, "results": [asdict(hit) for hit in hits]})
+        return
+    print(f"{'rank':>4}  {'distance':>10}  {'time (UTC)':<23}  {'label':<8}  path")
+    for hit in hits:
+        print(f"{hit.rank:>4}  {hit.distance:>10.5g}  {hit.time:<23}  {hit.label:<8}  {hit.path}")
+
+
+def _draw_gallery(path: str, query: Any, hits: Iterable[Any], encoder: str, metric: str) -> None:
+    from fasthash import plots
+    from fasthash.io import read_image
+    from fasthash.solar.magnetogram import orient
+
+    pictures = []
+    for hit in hits:
+        try:
+            pixels = orient(read_image(hit.path))
+        except FastHashError as error:
+            _warn([str(error)])
+            pixels = None
+        pictures.append(plots.Picture(pixels, hit.time, hit.label, hit.distance))
+    title = f"Nearest by {metric} distance of {encoder} hashes"
+    plots.gallery(plots.Picture(orient(query), format_time(query.time)), pictures, path, title=title)
+
+
+def _evaluate_solar(args: argparse.Namespace) -> None:
+    from fasthash.catalog import Catalog
+    from fasthash.evaluation import evaluate_window
+
+    window = parse_span("--window", args.window)
+    exclude = parse_span("--exclude-within", args.exclude_within)
+    with Catalog.open(args.catalog) as catalog:
+        rows = catalog.rows()
+        name = catalog.encoder.name
+    vectors = rows.codes if args.metric == "hamming" else rows.hashes
+    report = evaluate_window(
+        vectors, rows.times, window, exclude, args.metric, num_threads=args.threads, progress=Progress("queries")
+    )
+    if args.plot:
+        _draw_curve(args.plot, report, f"{name}, {args.metric}, {args.window} window")
+    if args.json:
+        _print_json({"encoder": name, "catalog": args.catalog, **report.to_dict()})
+    else:
+        print(_window_table(name, report))
+
+
+def _draw_curve(path: str, report: Any, title: str) -> None:
+    from fasthash import plots
+
+    plots.precision_curve(
+        report.curve,
+        report.chance,
+        path,
+        interval=report.curve_ci95,
+        ceiling=report.ceiling,
+        si_mean=report.si_mean,
+        title=title,
+    )
+
+
+def _window_table(name: str, report: Any) -> str:
+    low, high = report.ci95
+    lines = [
+        f"{name}, {report.metric}: {report.n_queries} queries, {report.window_hours:g} h window, "
+        f"within {report.exclude_within_hours:g} h excluded, {report.si_mean:.1f} similar images a query",
+        f"precision   {report.precision:.3f}   (95 % interval {low:.3f} to {high:.3f}; chance {report.chance:.3f})",
+        f"recall      {report.recall:.3f}",
+    ]
+    for k, value in report.precision_at.items():
+        lines.append(f"at {k:<8} {value:.3f}   (best possible {report.ceiling_at[k]:.3f})")
+    return "\n".join(lines)
+
+
+def _demo(args: argparse.Namespace) -> None:
+    from fasthash.demo import run_demo
+
+    print(run_demo(Path(args.out)))
+
+
+# ---- shared by commands --------------------------------------------------------------------------------------------
+
+
+def _limits(args: argparse.Namespace) -> Limits:
+    return Limits(max_pixels=args.max_pixels, max_bytes=max(8 * args.max_pixels, DEFAULT_LIMITS.max_bytes))
+
+
+def _find(args: argparse.Namespace) -> tuple[list[str], list[str]]:
+    from fasthash.io import find_images
+
+    return find_images(args.inputs)
+
+
+def _warn(lines: Iterable[str]) -> None:
+    for line in lines:
+        _say(f"warning: {line}")
+
+
+def _report_skipped(problems: Sequence[str], done: int) -> None:
+    """Name what could not be used; where nothing could, that is an error."""
+    if done:
+        for line in problems:
+            _say(f"skipped: {line}")
+        return
+    for line in problems[:-1]:
+        _say(f"skipped: {line}")
+    if len(problems) > 1:
+        raise FastHashError(f"nothing could be done with any of {len(problems)} inputs, the last being {problems[-1]}")
+    raise FastHashError(problems[-1] if problems else "no input")
+
+
+# ---- arguments -----------------------------------------------------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(2, f"error: {message} (fasthash {self.prog.partition(' ')[2]} --help)\n".replace("  ", " "))
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    # No default here: that of a command would undo a --debug before the command.
+    common.add_argument(
+        "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
+    )
+    reading = argparse.ArgumentParser(add_help=False)
+    reading.add_argument("--threads", type=int, default=-1, metavar="N", help="threads; -1: one a core (default)")
+    reading.add_argument(
+        "--max-pixels",
+        type=_positive_int,
+        default=DEFAULT_LIMITS.max_pixels,
+        metavar="N",
+        help="refuse images of more pixels, before any is decoded (default: %(default)s)",
+    )
+    parser = _Parser(
+        prog="fasthash",
+        description="Find, in milliseconds and on a CPU, the images of an archive that are most like a given one.",
+        epilog="Start with `fasthash demo`; `fasthash COMMAND --help` explains a command, with an example.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[common],
+    )
+    parser.add_argument("--version", action="version", version=f"fasthash {__version__}")
+    verbs = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def verb(
+        parent: Any, name: str, run: Callable[[argparse.Namespace], None], text: str, example: str, *parents: Any
+    ) -> argparse.ArgumentParser:
+        made: argparse.ArgumentParser = parent.add_parser(
+            name,
+            help=text[0].lower() + text[1:].partition(". ")[0].rstrip("."),
+            description=text,
+            epilog=f"example:\n  fasthash {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            parents=[common, *parents],
+        )
+        made.set_defaults(run=run)
+        return made
+
+    demo = verb(
+        verbs,
+        "demo",
+        _demo,
+        "Simulate a Sun, encode, index, search, evaluate and draw it.",
+        "demo --out fasthash-demo",
+    )
+    demo.add_argument(
+        "--out", default="fasthash-demo", metavar="DIR", help="folder for files and pictures (%(default)s)"
+    )
+
+    simulate = verb(
+        verbs,
+        "simulate",
+        _simulate,
+        "Simulate full-disk magnetograms as FITS files that SunPy opens as HMI maps.",
+        "simulate frames --start 2014-01-01 --days 10 --cadence 120 --size 256 --seed 1",
+    )
+    simulate.add_argument("out", metavar="OUT", help="folder for the files")
+    simulate.add_argument("--start", required=True, metavar="ISO", help="first frame, UTC: 2014-01-01T00:00")
+    simulate.add_argument("--days", required=True, type=float, metavar="N", help="length of the series")
+    simulate.add_argument("--cadence", required=True, type=float, metavar="MIN", help="minutes between frames")
+    simulate.add_argument("--size", required=True, type=int, metavar="PX", help="pixels a side")
+    simulate.add_argument(
+        "--active-regions", metavar="FILE", help="table of real active regions (default: drawn at random)"
+    )
+    simulate.add_argument("--seed", type=int, default=0, metavar="S", help="of the random field (default: %(default)s)")
+
+    info = verb(verbs, "info", _info, "Show versions, instruction set, threads and encoders.", "info --json")
+    info.add_argument("--json", action="store_true", help="print one JSON object")
+
+    train = _group(verbs, "train", "Train an encoder (needs fasthash[train]).")
+    solar = verb(
+        train,
+        "solar",
+        _train_solar,
+        "Train a solar encoder on magnetograms and write it as ONNX.",
+        "train solar frames -o my-sun.onnx --preset paper --epochs 40 --seed 1",
+        reading,
+    )
+    solar.add_argument("inputs", nargs="+", metavar="INPUT", help=_INPUT)
+    solar.add_argument("-o", "--output", required=True, metavar="FILE.onnx", help="the encoder to write")
+    solar.add_argument("--preset", default="paper", metavar="NAME", help="recipe: paper (default)")
+    solar.add_argument("--epochs", type=int, default=40, metavar="N", help="passes over the images (default: 40)")
+    solar.add_argument("--seed", type=int, default=0, metavar="S", help="of weights and order (default: 0)")
+    solar.add_argument("--data", metavar="TEXT", help="what the images are, for the metadata (default: their names)")
+
+    encode = verb(
+        verbs,
+        "encode",
+        _encode,
+        "Hash images into an .npz of hashes, codes, paths, times and labels.",
+        "encode frames --encoder solar-paper -o hashes.npz",
+        reading,
+    )
+    encode.add_argument("inputs", nargs="+", metavar="INPUT", help=_INPUT)
+    _add_encoder(encode)
+    encode.add_argument("-o", "--output", required=True, metavar="FILE.npz", help="file to write")
+
+    build = verb(
+        verbs,
+        "build",
+        _build,
+        "Make a catalog of images.",
+        "build frames --encoder solar-paper -o sun.catalog",
+        reading,
+    )
+    build.add_argument("inputs", nargs="+", metavar="INPUT", help=_INPUT)
+    _add_encoder(build)
+    build.add_argument("-o", "--output", required=True, metavar="CATALOG", help="folder to make")
+
+    add = verb(verbs, "add", _add, "Add images to a catalog.", "add sun.catalog new-frames", reading)
+    add.add_argument("catalog", metavar="CATALOG")
+    add.add_argument("inputs", nargs="+", metavar="INPUT", help=_INPUT)
+
+    search = verb(
+        verbs,
+        "search",
+        _search,
+        "Find the images of a catalog that are most like one image.",
+        "search sun.catalog frame.fits -k 10 --exclude-within 12h --gallery hits.png",
+        reading,
+    )
+    search.add_argument("catalog", metavar="CATALOG")
+    search.add_argument("image", metavar="IMAGE")
+    search.add_argument("-k", type=int, default=10, metavar="K", help="results wanted (default: 10)")
+    _add_metric(search)
+    search.add_argument("--exclude-within", metavar="12h", help="leave out what was taken this close to the query")
+    search.add_argument("--between", nargs=2, metavar=("T0", "T1"), help="only what was taken in this span, UTC")
+    search.add_argument("--label", metavar="L", help="only images of this label")
+    search.add_argument("--gallery", metavar="FILE.png", help="draw the query and its hits")
+    search.add_argument("--json", action="store_true", help="print one JSON object")
+
+    evaluate = _group(verbs, "evaluate", "Measure how well a catalog's hashes retrieve.")
+    window = verb(
+        evaluate,
+        "solar",
+        _evaluate_solar,
+        "Precision and recall when frames close in time count as similar (the Sun turns slowly). "
+        "Each image is a query in turn and never counts itself; as many are retrieved as there are similar ones.",
+        "evaluate solar sun.catalog --window 48h --exclude-within 6h",
+    )
+    window.add_argument("catalog", metavar="CATALOG")
+    window.add_argument("--window", default="48h", metavar="48h", help="full width: 48h is 24 h either side (default)")
+    window.add_argument("--exclude-within", default="0h", metavar="0h", help="take out what is this close to the query")
+    _add_metric(window)
+    window.add_argument("--plot", metavar="FILE.png", help="draw precision against the number retrieved")
+    window.add_argument("--threads", type=int, default=-1, metavar="N", help="threads; -1: one a core (default)")
+    window.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def _group(verbs: Any, name: str, text: str) -> Any:
+    group = verbs.add_parser(name, help=text[0].lower() + text[1:].rstrip("."), description=text)
+    return group.add_subparsers(dest="system", required=True, metavar="SYSTEM", parser_class=_Parser)
+
+
+def _add_encoder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--encoder", required=True, metavar="NAME_OR_FILE", help="a shipped encoder, or an .onnx file")
+
+
+def _add_metric(parser: argparse.ArgumentParser) -> None:
+    choices = ("l2", "cosine", "hamming")
+    parser.add_argument("--metric", choices=choices, default="l2", help="distance; hamming uses codes (default: l2)")
+
+
+def _positive_int(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError(text)
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

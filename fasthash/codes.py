@@ -1,0 +1,142 @@
+"""Bits to packed codes and back; the one place that says how bits lie in a code.
+
+A code of ``n_bits`` bits is ``ceil(n_bits / 8)`` bytes (uint8) in :func:`numpy.packbits` order: bit 0 is the highest
+bit of the first byte, and the unused low bits of the last byte are zero.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fasthash._validation import as_codes, as_vectors, check_int
+from fasthash.errors import ArgumentError
+
+
+def pack_bits(bits: Any) -> NDArray[np.uint8]:
+    """Pack bits into codes.
+
+    Parameters
+    ----------
+    bits : bool or uint8 (0 or 1), shape (n, n_bits) or (n_bits,)
+
+    Returns
+    -------
+    uint8, shape (n, n_bytes) or (n_bytes,), in :func:`numpy.packbits` order
+
+    Raises
+    ------
+    ArgumentError
+        Where ``bits`` has another dtype or shape, or holds anything but 0 and 1.
+    """
+    array = np.asarray(bits)
+    if array.dtype not in (np.bool_, np.uint8):
+        raise ArgumentError(f"bits: expected dtype bool or uint8, got {array.dtype}")
+    if array.ndim not in (1, 2) or array.shape[-1] == 0:
+        raise ArgumentError(f"bits: expected shape (n, n_bits) or (n_bits,) with n_bits at least 1, got {array.shape}")
+    if array.size and array.max() > 1:
+        raise ArgumentError(f"bits: expected only 0 and 1, got {array.max()}")
+    return np.packbits(array, axis=-1)
+
+
+def unpack_bits(codes: Any, n_bits: int) -> NDArray[np.uint8]:
+    """Unpack codes into bits: the inverse of :func:`pack_bits`.
+
+    Parameters
+    ----------
+    codes : uint8, shape (n, n_bytes) or (n_bytes,), n_bytes = ceil(n_bits / 8)
+    n_bits : int
+
+    Returns
+    -------
+    uint8 (0 or 1), shape (n, n_bits) or (n_bits,)
+
+    Raises
+    ------
+    ArgumentError
+        Where ``codes`` has another dtype or width, or a one among its unused bits.
+    """
+    checked = as_padded_codes("codes", codes, check_int("n_bits", n_bits, 1))
+    bits = np.unpackbits(checked, axis=1, count=n_bits)
+    return bits[0] if np.ndim(codes) == 1 else bits
+
+
+def binarize(hashes: Any, thresholds: Any) -> NDArray[np.uint8]:
+    """Turn real-valued hashes into codes: bit j is one where ``hashes[:, j] > thresholds[j]``.
+
+    The comparison is exact: a float64 threshold is not rounded to float32.
+
+    Parameters
+    ----------
+    hashes : float32, finite, shape (n, d) or (d,)
+    thresholds : finite real number, or one for each bit, shape (d,)
+
+    Returns
+    -------
+    uint8, shape (n, n_bytes) or (n_bytes,), as :func:`pack_bits` gives
+
+    Raises
+    ------
+    ArgumentError
+        Where either has another dtype or shape, or holds NaN or infinity.
+    """
+    vectors = _as_hashes(hashes)
+    levels = np.asarray(thresholds)
+    if levels.dtype.kind not in "fiu":
+        raise ArgumentError(f"thresholds: expected real numbers, got dtype {levels.dtype}")
+    if levels.shape not in ((), vectors.shape[1:]):
+        raise ArgumentError(f"thresholds: expected one number or shape {vectors.shape[1:]}, got {levels.shape}")
+    if not np.isfinite(levels).all():
+        raise ArgumentError("thresholds: expected finite numbers, got NaN or infinity")
+    return _pack_like(hashes, vectors > levels.astype(np.float64).reshape(-1))
+
+
+def binarize_percentile(hashes: Any, percentile: float = 50.0) -> NDArray[np.uint8]:
+    """Turn real-valued hashes into codes by one threshold per image: a percentile of that image's own values.
+
+    With the default, the median, about half of the bits of every code are ones.
+    Source: Ndung'u et al., "Deep supervised hashing for fast retrieval of radio image cubes", 2023.
+
+    Parameters
+    ----------
+    hashes : float32, finite, shape (n, d) or (d,)
+    percentile : number in [0, 100]; interpolated linearly between values, as :func:`numpy.percentile` does
+
+    Returns
+    -------
+    uint8, shape (n, n_bytes) or (n_bytes,), as :func:`pack_bits` gives
+
+    Raises
+    ------
+    ArgumentError
+        Where ``hashes`` has another dtype or shape or holds NaN or infinity, or ``percentile`` is out of range.
+    """
+    vectors = _as_hashes(hashes).astype(np.float64)
+    if isinstance(percentile, bool) or not isinstance(percentile, (int, float, np.integer, np.floating)):
+        raise ArgumentError(f"percentile: expected a number, got {percentile!r}")
+    if not 0 <= percentile <= 100:
+        raise ArgumentError(f"percentile: expected a number in [0, 100], got {percentile}")
+    return _pack_like(hashes, vectors > np.percentile(vectors, percentile, axis=1, keepdims=True))
+
+
+def as_padded_codes(name: str, value: Any, n_bits: int) -> NDArray[np.uint8]:
+    """Codes of ``n_bits`` bits, shape (n, n_bytes), whose unused bits are zero: a one there would count as a bit."""
+    codes = as_codes(name, value, -(-n_bits // 8))
+    unused = -n_bits % 8
+    stray = np.flatnonzero(codes[:, -1] & ((1 << unused) - 1))
+    if stray.size:
+        raise ArgumentError(
+            f"{name}: expected zero in the last {unused} bits of {n_bits}-bit codes; row {stray[0]} has a one"
+        )
+    return codes
+
+
+def _as_hashes(value: Any) -> NDArray[np.float32]:
+    hashes = as_vectors("hashes", value)
+    if hashes.shape[1] == 0:
+        raise ArgumentError("hashes: expected at least 1 dimension, got 0")
+    return hashes
+
+
+def _pack_like(hashes: Any, bits: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    return pack_bits(bits[0] if np.ndim(hashes) == 1 else bits)

@@ -1,0 +1,247 @@
+"""Encoders: ONNX networks that turn images into hashes. Sole importer of onnxruntime.
+
+An encoder is one file: the network, and in its metadata all that is needed to use it - how an image becomes the
+network's input (the front end), the thresholds of its bits, what it was trained on - with a checksum over every byte.
+"""
+
+import hashlib
+import importlib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fasthash._validation import as_vectors, check_threads
+from fasthash.codes import binarize
+from fasthash.errors import ArgumentError, EncoderError, FastHashError
+from fasthash.io import DEFAULT_LIMITS, Image, Limits, as_image, read_image
+
+ENCODERS = Path(__file__).parent / "encoders"
+
+# Where the front ends that metadata may name live; a new survey adds a line.
+FRONT_ENDS = {"magnetogram-histogram": "fasthash.solar.magnetogram:MagnetogramHistogram"}
+
+METADATA_KEY = "fasthash"
+_CHECKSUM = re.compile(rb"fasthash\.sha256=([0-9a-f]{64})")
+_BATCH = 64
+
+
+class FrontEnd(Protocol):
+    """What turns an image into one row of a network's input."""
+
+    def describe(self, image: Image, num_threads: int = 1) -> NDArray[np.float32]: ...
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One encoded file: its image (without pixels) and its hash, float32 (d,)."""
+
+    image: Image
+    hash: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One file that could not be encoded, and why, in one line that names it."""
+
+    path: str
+    message: str
+
+
+class Encoder:
+    """A trained encoder; get one from :func:`load_encoder`.
+
+    Attributes
+    ----------
+    name : str
+    dim : int
+        Length of a hash.
+    n_bits : int
+        Bits of a code; one for each value of the hash.
+    fingerprint : str
+        SHA-256 of the encoder's file: hashes of encoders with other fingerprints cannot be compared.
+    metadata : dict
+        Front end, scaling, thresholds, training data, seed and version, as written at export.
+    """
+
+    def __init__(self, data: bytes, source: str) -> None:
+        import onnxruntime
+
+        self.source = source
+        self.data = _verified(data, source)
+        self.fingerprint = hashlib.sha256(data).hexdigest()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1  # the networks are small: a second thread costs more than it brings
+        options.log_severity_level = 4
+        try:
+            self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+            self.metadata: dict[str, Any] = json.loads(self._session.get_modelmeta().custom_metadata_map[METADATA_KEY])
+            self.name: str = self.metadata["name"]
+            self._thresholds = np.array(self.metadata["thresholds"], np.float32)
+            self.front_end = _front_end(self.metadata["front_end"])
+        except FastHashError:
+            raise
+        except Exception as error:
+            raise EncoderError(f"{source}: not a usable encoder: {' '.join(str(error).split())[:200]}") from error
+        self._input = self._session.get_inputs()[0].name
+        self.dim = self.n_bits = len(self._thresholds)
+
+    def __repr__(self) -> str:
+        return f"<Encoder {self.name}: {self.dim} floats, {self.n_bits} bits, {self.fingerprint[:12]}>"
+
+    def encode(self, images: Any, num_threads: int = -1) -> NDArray[np.float32]:
+        """Hash images.
+
+        Parameters
+        ----------
+        images : one image or a sequence of them
+            Arrays (H, W) or (n, H, W), paths, SunPy maps, or :class:`fasthash.io.Image`, in any mix.
+        num_threads : int
+            Images that are read and described at a time; -1: as many as there are cores.
+
+        Returns
+        -------
+        hashes : float32 array (n, dim)
+
+        Raises
+        ------
+        FastHashError
+            For the first image that cannot be used; its text names it. Nothing is skipped.
+        """
+        sources = _as_list(images)
+        with ThreadPoolExecutor(check_threads(num_threads)) as pool:
+            inputs = list(pool.map(lambda source: self.front_end.describe(as_image(source)), sources))
+        return self.encode_inputs(np.stack(inputs)) if inputs else np.empty((0, self.dim), np.float32)
+
+    def encode_inputs(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run the network alone on rows that the front end made: float32 (n, ...) to float32 (n, dim)."""
+        blocks = [inputs[i : i + _BATCH] for i in range(0, len(inputs), _BATCH)]
+        hashes = [self._session.run(None, {self._input: np.ascontiguousarray(block)})[0] for block in blocks]
+        return as_vectors("hashes", np.concatenate(hashes), self.dim)
+
+    def encode_files(
+        self, paths: Iterable[str], num_threads: int = -1, limits: Limits = DEFAULT_LIMITS
+    ) -> Iterator[Encoded | Failure]:
+        """Hash many files, in order, with bounded memory; a file that cannot be used is a Failure, not an exception."""
+        described = describe_files(self.front_end, paths, num_threads, limits)
+        for batch in _batched(described, _BATCH):
+            good = [item for item in batch if not isinstance(item, Failure)]
+            hashes = iter(self.encode_inputs(np.stack([row for _, row in good])) if good else ())
+            for item in batch:
+                yield item if isinstance(item, Failure) else Encoded(item[0], next(hashes))
+
+    def binarize(self, hashes: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Codes, uint8 (n, n_bytes), of hashes, float32 (n, dim): a bit is set above its own threshold."""
+        return binarize(as_vectors("hashes", hashes, self.dim), self._thresholds)
+
+
+def load_encoder(name_or_path: str | os.PathLike[str]) -> Encoder:
+    """Load a shipped encoder by name, or one from an ``.onnx`` file.
+
+    Raises
+    ------
+    EncoderError
+        Where there is no such encoder, or its file is damaged or was not written by fasthash.
+    """
+    text = os.fspath(name_or_path)
+    shipped = ENCODERS / f"{text}.onnx"
+    path = shipped if text in shipped_encoders() else Path(text)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        known = ", ".join(shipped_encoders())
+        reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        raise EncoderError(f"{text}: {reason}, nor an encoder that comes with fasthash ({known})") from error
+    return Encoder(data, text)
+
+
+def describe_files(
+    front_end: FrontEnd, paths: Iterable[str], num_threads: int = -1, limits: Limits = DEFAULT_LIMITS
+) -> Iterator[tuple[Image, NDArray[np.float32]] | Failure]:
+    """Read and describe many files, in order, on threads, a few ahead of what was taken.
+
+    Yields each image (without its pixels) and its row of network input, or a Failure.
+    """
+
+    def describe(path: str) -> tuple[Image, NDArray[np.float32]] | Failure:
+        try:
+            image = read_image(path, limits)
+            row = front_end.describe(image)
+        except FastHashError as error:
+            return Failure(path, str(error))
+        return replace(image, pixels=np.empty((0, 0), np.float32)), row
+
+    return _map_ahead(describe, paths, check_threads(num_threads))
+
+
+def shipped_encoders() -> list[str]:
+    """Names of the encoders that come with the package."""
+    return sorted(path.stem for path in ENCODERS.glob("*.onnx"))
+
+
+def seal(data: bytes) -> bytes:
+    """Fill the checksum into a serialised network whose metadata hold ``CHECKSUM_BLANK``."""
+    return data.replace(CHECKSUM_BLANK, _digest(data), 1)
+
+
+CHECKSUM_BLANK = b"fasthash.sha256=" + b"0" * 64
+
+
+def _digest(blank: bytes) -> bytes:
+    return b"fasthash.sha256=" + hashlib.sha256(blank).hexdigest().encode()
+
+
+def _verified(data: bytes, source: str) -> bytes:
+    marks = _CHECKSUM.findall(data)
+    if len(marks) != 1:
+        raise EncoderError(f"{source}: not a fasthash encoder, or damaged (no checksum in it)")
+    mark = b"fasthash.sha256=" + marks[0]
+    if _digest(data.replace(mark, CHECKSUM_BLANK)) != mark:
+        raise EncoderError(f"{source}: checksum does not match: the file is damaged or was altered")
+    return data
+
+
+def _front_end(settings: dict[str, Any]) -> FrontEnd:
+    if settings["kind"] not in FRONT_ENDS:
+        raise EncoderError(f"front end {settings['kind']!r} is unknown to this version of fasthash")
+    module, _, name = FRONT_ENDS[settings["kind"]].partition(":")
+    front_end: FrontEnd = getattr(importlib.import_module(module), name).from_settings(settings)
+    return front_end
+
+
+def _as_list(images: Any) -> list[Any]:
+    if isinstance(images, np.ndarray):
+        if images.ndim not in (2, 3):
+            raise ArgumentError(f"images: expected an array (H, W) or (n, H, W), got {images.shape}")
+        return [images] if images.ndim == 2 else list(images)
+    if isinstance(images, (str, os.PathLike, Image)) or hasattr(images, "meta"):
+        return [images]
+    try:
+        return list(images)
+    except TypeError:
+        raise ArgumentError(f"images: expected arrays, paths or maps, got {type(images).__name__}") from None
+
+
+def _map_ahead(work: Any, items: Iterable[Any], threads: int) -> Iterator[Any]:
+    """``map(work, items)`` on threads, in order, never more than a few items ahead of what was taken."""
+    rest = iter(items)
+    with ThreadPoolExecutor(threads) as pool:
+        ahead: list[Future[Any]] = [pool.submit(work, item) for item in islice(rest, 2 * threads)]
+        while ahead:
+            result = ahead.pop(0).result()
+            ahead.extend(pool.submit(work, item) for item in islice(rest, 1))
+            yield result
+
+
+def _batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
+        yield batch

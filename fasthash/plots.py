@@ -1,0 +1,314 @@
+"""Pictures a person would rather look at: what a search found, and how good the rankings are.
+
+Every function writes one file, whole or not at all; the suffix says which kind (.png, .pdf, .svg). The figures are
+built by themselves, without pyplot: neither a user's open figures nor the backend in use are touched.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fasthash._storage import atomic_write
+from fasthash.errors import ArgumentError
+from fasthash.times import NAT, parse_time
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SUFFIXES = (".png", ".pdf", ".svg")
+
+# From the palette of Okabe and Ito, told apart by colour-blind eyes too.
+_BLUE, _ORANGE, _GREEN = "#0072B2", "#D55E00", "#009E73"
+_INK, _GREY, _PALE = "#222222", "#6F6F6F", "#EBEBEB"
+_DPI = 150
+_MAX_PIXELS = 768  # of a picture's longer side; more would only make the file larger
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One picture of a gallery, and what is known of it.
+
+    ``image`` is a float array (H, W), NaN where there is nothing to show, or None where the file is not at hand;
+    ``time`` is ISO 8601 or datetime64, "" or NaT where unknown; ``distance`` is that from the query.
+    """
+
+    image: NDArray[Any] | None = None
+    time: Any = ""
+    label: str = ""
+    distance: float | None = None
+
+
+def gallery(
+    query: Picture,
+    hits: Sequence[Picture],
+    path: str | os.PathLike[str],
+    *,
+    title: str = "",
+    field_limit: float = 250.0,
+    columns: int = 6,
+) -> None:
+    """Draw a query and what was found for it, nearest first, as a grid of pictures.
+
+    An image with values of both signs is taken for a magnetogram: grey from ``-field_limit`` to ``field_limit``
+    (gauss), row 0 at the bottom as in FITS. Any other image is scaled from its 1st to its 99.5th percentile, row 0 at
+    the top. Raises ArgumentError for an image that has not two axes, and for a path with another suffix than .png,
+    .pdf or .svg.
+    """
+    _check_suffix(path)
+    if columns < 2:
+        raise ArgumentError(f"columns: expected at least 2, got {columns}")
+    pictures = [query, *hits]
+    columns = min(columns, len(pictures))
+    rows = -(-len(pictures) // columns)
+    captions = [_caption(picture, query, rank) for rank, picture in enumerate(pictures)]
+    # Inches: a picture's side, the room for the longest caption below it, the room for the title, the margin.
+    side, head, margin = 1.9, 0.45 if title else 0.1, 0.1
+    text = 0.32 + 0.14 * max(rest.count("\n") + bool(rest) for _, rest in captions)
+    width, height = columns * side + 2 * margin, rows * (side + text) + head
+    figure = _figure(width, height)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    figure.subplots_adjust(
+        left=margin / width,
+        right=1 - margin / width,
+        top=1 - head / height,
+        bottom=text / height,
+        wspace=0.08,
+        hspace=text / side,
+    )
+    if title:
+        figure.suptitle(title, x=0.5, fontsize=12, color=_INK)
+    for rank, axes in enumerate(grid.flat):
+        if rank < len(pictures):
+            _draw_picture(axes, pictures[rank].image, field_limit, *captions[rank], is_query=rank == 0)
+        else:
+            axes.set_axis_off()
+    _save(figure, path)
+
+
+def precision_curve(
+    curve: Any,
+    chance: float,
+    path: str | os.PathLike[str],
+    *,
+    interval: Any = None,
+    ceiling: Any = None,
+    si_mean: float | None = None,
+    title: str = "Precision of retrieval",
+) -> None:
+    """Draw mean precision at k = 1, 2, … against k, between chance and the best there can be.
+
+    ``curve`` (depth,), ``interval`` (2, depth) and ``ceiling`` (depth,) are `WindowReport.curve`, `.curve_ci95` and
+    `.ceiling`; ``si_mean`` marks how many similar images a query has on average. Raises ArgumentError for shapes that
+    do not fit, and for a path with another suffix than .png, .pdf or .svg.
+    """
+    _check_suffix(path)
+    curve = np.asarray(curve, float)
+    if curve.ndim != 1 or len(curve) == 0:
+        raise ArgumentError(f"curve: expected shape (depth,), got {curve.shape}")
+    interval = _as_shape("interval", interval, (2, len(curve)))
+    ceiling = _as_shape("ceiling", ceiling, curve.shape)
+    k = np.arange(1, len(curve) + 1)
+    figure, axes = _chart(title, "retrieved images k", "mean precision at k")
+    if interval is not None:
+        axes.fill_between(k, *interval, color=_BLUE, alpha=0.18, linewidth=0, label="95 % interval")
+    axes.plot(k, curve, color=_BLUE, linewidth=2, marker="o" if len(k) == 1 else "", label="this encoder")
+    if ceiling is not None:
+        axes.plot(k, ceiling, color=_GREEN, linewidth=1.5, linestyle="-.", label="best possible")
+    axes.axhline(chance, color=_ORANGE, linewidth=1.5, linestyle=(0, (5, 3)), label=f"chance ({chance:.3f})")
+    if si_mean is not None and si_mean <= len(curve):
+        axes.axvline(si_mean, color=_GREY, linewidth=1, linestyle=":", label=f"similar images a query ({si_mean:.1f})")
+    axes.set_xlim(1, max(2, len(curve)))
+    axes.set_ylim(0, 1.02)
+    axes.legend(frameon=False, fontsize=9, labelcolor=_INK)
+    _save(figure, path)
+
+
+def distance_against_time(
+    hours: Any,
+    distances: Any,
+    path: str | os.PathLike[str],
+    *,
+    window_hours: float | None = 48.0,
+    metric: str = "l2",
+    title: str = "Distance of hashes against time between frames",
+) -> None:
+    """Draw the distance of pairs of frames against the time between them, with the median of each stretch of time.
+
+    ``hours`` and ``distances``, both (n,), are any pairs: one query against its archive, or many. Time is shown with
+    its sign, in days where it spans more than four; the window within which frames are called similar is shaded.
+    Raises ArgumentError for shapes that do not fit, and for a path with another suffix than .png, .pdf or .svg.
+    """
+    _check_suffix(path)
+    hours, distances = np.asarray(hours, float), np.asarray(distances, float)
+    if hours.ndim != 1 or hours.shape != distances.shape or len(hours) == 0:
+        raise ArgumentError(f"hours, distances: expected the same shape (n,), got {hours.shape} and {distances.shape}")
+    unit, scale = ("days", 24.0) if np.ptp(hours) > 96 else ("hours", 1.0)
+    figure, axes = _chart(title, f"time between frames ({unit})", f"{_METRIC_NAMES.get(metric, metric)} of hashes")
+    if window_hours is not None:
+        half = window_hours / 2
+        axes.axvspan(-half / scale, half / scale, color=_GREEN, alpha=0.13, linewidth=0, label=f"within {half:g} h")
+    axes.plot(
+        hours / scale,
+        distances,
+        ".",
+        color=_BLUE,
+        markersize=3,
+        alpha=_alpha(len(hours)),
+        label="pair",
+        rasterized=True,
+    )
+    centres, medians = _running_median(hours / scale, distances)
+    axes.plot(centres, medians, color=_ORANGE, linewidth=2, label="median")
+    margin = 0.02 * (np.ptp(hours) or 1) / scale
+    axes.set_xlim(hours.min() / scale - margin, hours.max() / scale + margin)
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False, fontsize=9, labelcolor=_INK, loc="lower right", markerscale=3)
+    _save(figure, path)
+
+
+_METRIC_NAMES = {"l2": "Euclidean distance", "cosine": "cosine distance", "hamming": "Hamming distance (bits)"}
+
+
+def _draw_picture(
+    axes: "Axes", image: NDArray[Any] | None, field_limit: float, heading: str, rest: str, *, is_query: bool
+) -> None:
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_facecolor(_PALE)
+    for spine in axes.spines.values():
+        spine.set(color=_ORANGE if is_query else "#CCCCCC", linewidth=3 if is_query else 0.8)
+    if image is None:
+        axes.set_box_aspect(1)
+        axes.text(0.5, 0.5, "no picture", ha="center", va="center", color=_GREY, fontsize=9, transform=axes.transAxes)
+    else:
+        _show(axes, image, field_limit)
+    _write_below(axes, heading, 5, fontsize=9, fontweight="bold", color=_ORANGE if is_query else _INK)
+    _write_below(axes, rest, 17, fontsize=8, linespacing=1.3, color=_GREY)
+
+
+def _write_below(axes: "Axes", text: str, points: float, **style: Any) -> None:
+    middle, offset = (0.5, 0.0), (0.0, -points)
+    axes.annotate(text, middle, offset, "axes fraction", "offset points", ha="center", va="top", **style)
+
+
+def _caption(picture: Picture, query: Picture, rank: int) -> tuple[str, str]:
+    """What stands under a picture: rank and distance, then its time, and how far that is from the query's."""
+    heading = "query" if rank == 0 else f"{rank}"
+    if rank and picture.distance is not None:
+        heading += "  ·  d = " + _number(picture.distance)
+    time, query_time = _as_time(picture.time), _as_time(query.time)
+    lines = [] if np.isnat(time) else [str(time.astype("datetime64[m]")).replace("T", " ")]
+    extra = [picture.label] if picture.label else []
+    if rank and not np.isnat(time) and not np.isnat(query_time):
+        extra.insert(0, _offset((time - query_time) / np.timedelta64(1, "h")))
+    return heading, "\n".join(lines + ["  ·  ".join(extra)] * bool(extra))
+
+
+def _as_time(value: Any) -> np.datetime64:
+    if isinstance(value, np.datetime64):
+        return value
+    return parse_time("time", value) if value else NAT
+
+
+def _number(distance: float) -> str:
+    return str(distance) if isinstance(distance, (int, np.integer)) else f"{distance:#.4g}"
+
+
+def _offset(hours: float) -> str:
+    sign = "\N{MINUS SIGN}" if hours < 0 else "+"
+    return f"{sign}{abs(hours):.1f} h" if abs(hours) < 96 else f"{sign}{abs(hours) / 24:.1f} d"
+
+
+def _show(axes: "Axes", image: NDArray[Any], field_limit: float) -> None:
+    pixels = np.asarray(image, np.float32)
+    if pixels.ndim != 2 or pixels.size == 0:
+        raise ArgumentError(f"image: expected shape (H, W), got {pixels.shape}")
+    pixels = _shrink(pixels)
+    finite = pixels[np.isfinite(pixels)]
+    signed = finite.size > 0 and finite.min() < 0 < finite.max()
+    if signed:
+        low, high = -field_limit, field_limit
+    else:
+        low, high = np.percentile(finite, [1, 99.5]) if finite.size else (0, 1)
+    pixels = np.where(np.isfinite(pixels), pixels, np.nan)
+    axes.imshow(pixels, cmap="gray", vmin=low, vmax=high, origin="lower" if signed else "upper", aspect="equal")
+
+
+def _shrink(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Average blocks of pixels, NaN being nothing, until the longer side is at most _MAX_PIXELS."""
+    factor = -(-max(pixels.shape) // _MAX_PIXELS)
+    height, width = (max(1, size // factor) for size in pixels.shape)
+    if factor == 1 or min(pixels.shape) < factor:
+        return pixels
+    blocks = pixels[: height * factor, : width * factor].reshape(height, factor, width, factor)
+    known = np.isfinite(blocks)
+    count = known.sum(axis=(1, 3))
+    total = np.where(known, blocks, 0).sum(axis=(1, 3))
+    return np.where(2 * count >= factor**2, total / np.maximum(count, 1), np.nan).astype(np.float32)
+
+
+def _as_shape(name: str, value: Any, shape: tuple[int, ...]) -> NDArray[np.float64] | None:
+    if value is None:
+        return None
+    array = np.asarray(value, float)
+    if array.shape != shape:
+        raise ArgumentError(f"{name}: expected shape {shape}, got {array.shape}")
+    return array
+
+
+def _alpha(n: int) -> float:
+    return float(np.clip(300 / n, 0.08, 0.6))
+
+
+def _running_median(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Medians of x and y in up to 120 stretches of equal length; empty ones are left out."""
+    edges = np.linspace(x.min(), x.max(), min(120, max(1, len(x) // 10)) + 1)
+    stretch = np.clip(np.searchsorted(edges, x, side="right") - 1, 0, len(edges) - 2)
+    filled = np.unique(stretch)
+    return (
+        np.array([np.median(x[stretch == s]) for s in filled]),
+        np.array([np.median(y[stretch == s]) for s in filled]),
+    )
+
+
+def _chart(title: str, x_label: str, y_label: str) -> "tuple[Figure, Axes]":
+    figure = _figure(6.4, 4.0)
+    axes = figure.add_subplot()
+    axes.set_title(title, fontsize=12, color=_INK, loc="left", pad=10)
+    axes.set_xlabel(x_label, fontsize=10, color=_INK)
+    axes.set_ylabel(y_label, fontsize=10, color=_INK)
+    axes.tick_params(labelsize=9, colors=_GREY)
+    axes.grid(axis="y", color=_PALE, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("#BBBBBB")
+    figure.set_layout_engine("constrained")
+    return figure, axes
+
+
+def _figure(width: float, height: float) -> "Figure":
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _check_suffix(path: str | os.PathLike[str]) -> str:
+    suffix = Path(path).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise ArgumentError(f"path: expected a name that ends in {', '.join(SUFFIXES)}, got {os.fspath(path)}")
+    return suffix
+
+
+def _save(figure: "Figure", path: str | os.PathLike[str]) -> None:
+    suffix = _check_suffix(path)
+    with atomic_write(path) as file:
+        figure.savefig(file, format=suffix[1:], dpi=_DPI)

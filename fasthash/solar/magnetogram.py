@@ -1,0 +1,119 @@
+"""What a solar encoder sees of a full-disk magnetogram: north up, in gauss, and nothing but the disk."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fasthash.descriptor import GridHistogram
+from fasthash.errors import ReadError
+from fasthash.io import Image
+
+
+@dataclass(frozen=True)
+class Disk:
+    """Where the solar disk lies in an image: centre (zero-based pixel, x then y), radius in pixels, rotation.
+
+    ``rotation`` (degrees) is CROTA2: how far solar north is turned from the upward direction of the rows.
+    """
+
+    x: float
+    y: float
+    radius: float
+    rotation: float
+
+
+def disk_from_header(header: Mapping[str, Any]) -> Disk | None:
+    """The disk as FITS cards tell it (Thompson 2006, A&A 449, 791); None where they do not."""
+
+    def number(*keys: str) -> float | None:
+        for key in keys:
+            try:
+                value = float(header[key])
+            except (KeyError, TypeError, ValueError):
+                continue
+            if math.isfinite(value):
+                return value
+        return None
+
+    x, y, scale = number("CRPIX1"), number("CRPIX2"), number("CDELT1")
+    angular = number("RSUN_OBS", "RSUN", "SOLAR_R")
+    radius = angular / abs(scale) if angular and scale else number("R_SUN")
+    if x is None or y is None or radius is None or radius <= 0:
+        return None
+    # The reference pixel is the disk's centre where its coordinates are (0, 0).
+    if scale:
+        x -= (number("CRVAL1") or 0.0) / scale
+        y -= (number("CRVAL2") or 0.0) / (number("CDELT2") or scale)
+    rotation = number("CROTA2", "CROTA")
+    if rotation is None:
+        rotation = math.degrees(math.atan2(number("PC2_1") or 0.0, number("PC1_1") or 1.0))
+    return Disk(x - 1.0, y - 1.0, radius, rotation)
+
+
+def orient(image: Image, grey_range: tuple[float, float] = (-1000.0, 1000.0)) -> NDArray[np.float32]:
+    """The image's pixels with solar north towards the last row, in gauss, NaN off the disk.
+
+    Turned by the multiple of 90 degrees that is nearest to the header's rotation. Pictures, which carry no unit, have
+    their grey levels, black to white, taken as ``grey_range`` and their rows turned to run upwards, as in FITS.
+    """
+    if image.full_scale is not None:
+        low, high = grey_range
+        grey = image.pixels[::-1] * np.float32((high - low) / image.full_scale) + np.float32(low)
+        return np.ascontiguousarray(grey)
+    disk = disk_from_header(image.header)
+    if disk is None:
+        return image.pixels
+    pixels = _mask_sky(image.pixels, disk)
+    # At CROTA2 = 90 solar north lies towards the last column, whence one turn back brings it to the last row.
+    return np.ascontiguousarray(np.rot90(pixels, -round(disk.rotation / 90.0)))
+
+
+def _mask_sky(pixels: NDArray[np.float32], disk: Disk) -> NDArray[np.float32]:
+    """A copy with NaN wherever a pixel's centre lies off the disk."""
+    height, width = pixels.shape
+    masked = np.full_like(pixels, np.nan)
+    for y in range(max(0, math.ceil(disk.y - disk.radius)), min(height, math.floor(disk.y + disk.radius) + 1)):
+        half = math.sqrt(max(0.0, disk.radius**2 - (y - disk.y) ** 2))
+        row = slice(max(0, math.ceil(disk.x - half)), max(0, min(width, math.floor(disk.x + half) + 1)))
+        masked[y, row] = pixels[y, row]
+    return masked
+
+
+class MagnetogramHistogram:
+    """The front end of encoders of kind "magnetogram-histogram": MFGDV as shares of each cell's pixels.
+
+    Shares make frames of different sizes comparable; counts alone would not be.
+    """
+
+    def __init__(self, grid: GridHistogram) -> None:
+        self.grid = grid
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> "MagnetogramHistogram":
+        """From the settings that an encoder's metadata hold: the arguments of GridHistogram."""
+        values = {key: settings[key] for key in ("rows", "cols", "bins", "value_range", "outside")}
+        return cls(GridHistogram(**values))
+
+    def settings(self) -> dict[str, Any]:
+        """What from_settings takes, and JSON can hold."""
+        grid = self.grid
+        return {
+            "kind": "magnetogram-histogram",
+            "rows": grid.rows,
+            "cols": grid.cols,
+            "bins": grid.bins,
+            "value_range": list(grid.value_range),
+            "outside": grid.outside,
+        }
+
+    def describe(self, image: Image, num_threads: int = 1) -> NDArray[np.float32]:
+        """float32 array (rows * cols * bins,): the share of an average cell's pixels that fall into each bin."""
+        pixels = orient(image, self.grid.value_range)
+        counts = self.grid.transform(pixels, num_threads)[0]
+        if not counts.any():
+            raise ReadError(f"{image.path or 'image'}: no pixel of the solar disk lies within {self.grid.value_range}")
+        return (counts * (self.grid.rows * self.grid.cols / pixels.size)).astype(np.float32)

@@ -1,0 +1,253 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference import window_precisions
+
+from fasthash.errors import ArgumentError
+from fasthash.evaluation import WindowReport, evaluate_window, recall_at_k
+
+START = np.datetime64("2014-02-25T00:00:00.000")
+HOUR = np.timedelta64(3_600_000, "ms")
+
+
+def every(hours, n):
+    return START + np.arange(n) * hours * HOUR
+
+
+def oracle_distances(hashes, metric):
+    a, b = hashes[:, None], hashes[None]
+    if metric == "hamming":
+        return np.unpackbits(a ^ b, axis=2).sum(axis=2)
+    a, b = a.astype(float), b.astype(float)
+    if metric == "cosine":
+        a, b = (x / np.sqrt((x**2).sum(axis=2, keepdims=True)) for x in (a, b))
+        distances = ((a - b) ** 2).sum(axis=2) / 2
+        return np.where(distances < 1e-20, 0, distances).astype(np.float32)  # parallel, but for rounding
+    return np.sqrt(((a - b) ** 2).sum(axis=2)).astype(np.float32)
+
+
+@st.composite
+def archives(draw):
+    """A few hashes with many ties, at irregular times in any order, some of them equal."""
+    metric = draw(st.sampled_from(["l2", "cosine", "hamming"]))
+    n, width = draw(st.integers(2, 24)), draw(st.integers(1, 4))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    if metric == "hamming":
+        hashes = rng.integers(0, draw(st.sampled_from([2, 256])), (n, width), dtype=np.uint8)
+    else:
+        # No zero vector; few values, so that distances tie; or many, so that they do not.
+        hashes = rng.integers(1, draw(st.sampled_from([3, 1000])), (n, width)).astype(np.float32)
+    hours = np.cumsum(rng.choice([0, 0.5, 2, 12, 24, 50], n))
+    rng.shuffle(hours)
+    return metric, hashes, hours
+
+
+@settings(max_examples=150, deadline=None)
+@given(archives(), st.sampled_from([1, 24, 48]), st.sampled_from([0, 0.5, 6, 12]), st.integers(1, 30))
+def test_agrees_with_the_oracle(archive, window, exclude_within, depth):
+    metric, hashes, hours = archive
+    n = len(hashes)
+    judged = window_precisions(oracle_distances(hashes, metric), hours, window, exclude_within, min(depth, n - 1))
+    arguments = hashes, START + (hours * 3_600_000).astype("timedelta64[ms]"), window, exclude_within, metric
+    if not judged:
+        with pytest.raises(ArgumentError, match=r"^window: no frame"):
+            evaluate_window(*arguments)
+        return
+    report = evaluate_window(*arguments, depth=depth, k_at=(1, depth))
+    queries, precisions, similar, chances, curves = zip(*judged, strict=True)
+    np.testing.assert_array_equal(report.queries, queries)
+    np.testing.assert_array_equal(report.query_similar, similar)
+    np.testing.assert_allclose(report.query_precision, precisions)
+    np.testing.assert_allclose(report.curve, np.mean(curves, axis=0))
+    np.testing.assert_allclose(report.chance, np.mean(chances))
+    assert report.precision == report.recall == pytest.approx(np.mean(precisions))
+    assert report.precision_at == pytest.approx({1: report.curve[0], depth: report.curve[-1]})
+    assert (report.n_queries, report.si_mean) == (len(judged), pytest.approx(np.mean(similar)))
+    assert (report.curve <= report.ceiling + 1e-12).all()
+
+
+@pytest.mark.parametrize("exclude_within", [0, 6])
+def test_a_perfect_embedding_reaches_one_and_every_ceiling(exclude_within):
+    times = every(2, 300)
+    hashes = np.arange(300, dtype=np.float32)[:, None]
+    report = evaluate_window(hashes, times, exclude_within=exclude_within)
+    assert report.precision == 1
+    assert report.ci95 == pytest.approx((1, 1))
+    # 12 frames either side, of which those at 2, 4 and 6 h go; at the ends of the archive one side has fewer.
+    assert report.query_similar.max() == (24 if exclude_within == 0 else 18)
+    assert report.query_similar[0] == (12 if exclude_within == 0 else 9)
+    # Equally near frames before and after enter in pairs, and past the window none is left to find.
+    np.testing.assert_allclose(report.curve, report.ceiling)
+    assert report.precision_at[50] == pytest.approx(report.query_similar.mean() / 50)
+    assert report.ceiling_at[1] == 1
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine", "hamming"])
+def test_random_hashes_are_at_chance(metric):
+    rng = np.random.default_rng(4)
+    hashes = rng.integers(0, 256, (1000, 8), dtype=np.uint8) if metric == "hamming" else rng.normal(size=(1000, 8))
+    hashes = hashes if metric == "hamming" else hashes.astype(np.float32)
+    report = evaluate_window(hashes, every(2, 1000), metric=metric)
+    assert report.chance == pytest.approx(24 / 999, rel=0.02)
+    assert report.ci95[0] <= report.chance <= report.ci95[1]
+    assert report.precision == pytest.approx(report.chance, rel=0.1)
+
+
+def test_the_window_is_half_on_either_side_and_inclusive():
+    hashes = np.array([[0], [1], [2]], np.float32)
+    times = np.array(["2014-01-01T00:00:00.000", "2014-01-02T00:00:00.000", "2014-01-03T00:00:00.001"])
+    report = evaluate_window(hashes, times, 48)
+    np.testing.assert_array_equal(report.queries, [0, 1])  # 24 h is inside, a millisecond more is not
+    with pytest.raises(ArgumentError, match=r"no frame has another within 23\.5 h of it"):
+        evaluate_window(hashes, times, 47)
+    with pytest.raises(ArgumentError, match="more than 24 h away"):
+        evaluate_window(hashes, times, 48, exclude_within=24)
+
+
+def test_zero_exclusion_takes_out_the_query_alone():
+    hashes = np.zeros((3, 2), np.float32)
+    times = every(0, 3)
+    assert evaluate_window(hashes, times).si_mean == 2
+    with pytest.raises(ArgumentError):
+        evaluate_window(hashes, times, exclude_within=0.001)
+
+
+def test_float32_resolution_does_not_decide_between_near_hashes():
+    # Squares and products in float32 would call all of these distances zero.
+    hashes = (1000 + np.arange(60, dtype=np.float32)[:, None] / 1024) * np.ones((1, 50), np.float32)
+    assert evaluate_window(hashes, every(2, 60)).precision == 1
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=20, deadline=None)
+def test_order_of_the_frames_is_of_no_matter(seed):
+    rng = np.random.default_rng(seed)
+    hashes, times = rng.normal(size=(80, 3)).astype(np.float32), every(3, 80)
+    order = rng.permutation(80)
+    straight, shuffled = evaluate_window(hashes, times), evaluate_window(hashes[order], times[order])
+    assert shuffled.to_dict() == {
+        key: pytest.approx(value) if isinstance(value, (float, list, dict)) else value
+        for key, value in straight.to_dict().items()
+    }
+    np.testing.assert_array_equal(shuffled.query_precision, straight.query_precision[order])
+
+
+def test_the_interval_is_reproducible_and_knows_that_frames_are_not_independent():
+    rng = np.random.default_rng(1)
+    hashes = np.cumsum(rng.normal(size=(1500, 4)), axis=0).astype(np.float32)
+    times = every(2, 1500)
+    report, again, other = (evaluate_window(hashes, times, seed=seed) for seed in (0, 0, 1))
+    assert report.ci95 == again.ci95 != other.ci95
+    assert report.ci95[0] < report.precision < report.ci95[1]
+    assert (report.curve_ci95[0] <= report.curve).all()
+    assert (report.curve <= report.curve_ci95[1]).all()
+    by_frame = evaluate_window(hashes, times, block="1h")
+    assert np.ptp(report.ci95) > 2 * np.ptp(by_frame.ci95)
+
+
+def test_one_block_gives_an_interval_without_width():
+    rng = np.random.default_rng(1)
+    report = evaluate_window(rng.normal(size=(30, 4)).astype(np.float32), every(2, 30))
+    assert report.ci95 == pytest.approx((report.precision, report.precision))
+
+
+def test_times_may_be_strings_and_missing():
+    rng = np.random.default_rng(2)
+    hashes, times = rng.normal(size=(50, 3)).astype(np.float32), every(2, 50)
+    texts = [str(time) + "Z" * (row % 2) for row, time in enumerate(times)]
+    texts[3] = texts[30] = ""
+    missing = times.astype("datetime64[s]")
+    missing[[3, 30]] = np.datetime64("NaT")
+    known = np.delete(np.arange(50), [3, 30])
+    reports = [
+        evaluate_window(hashes, texts),
+        evaluate_window(hashes, np.array(texts)),
+        evaluate_window(hashes, missing),
+        evaluate_window(hashes[known], times[known]),
+    ]
+    assert [report.n_untimed for report in reports] == [2, 2, 2, 0]
+    for report in reports:
+        assert report.precision == reports[-1].precision
+        assert report.ci95 == reports[-1].ci95
+    np.testing.assert_array_equal(reports[0].queries, known)
+
+
+def test_spans_may_be_numbers_text_and_timedeltas():
+    rng = np.random.default_rng(2)
+    hashes, times = rng.normal(size=(50, 3)).astype(np.float32), every(2, 50)
+    reports = [
+        evaluate_window(hashes, times, 36, 6.0),
+        evaluate_window(hashes, times, "1.5d", "360min"),
+        evaluate_window(hashes, times, np.timedelta64(36, "h"), np.timedelta64(360, "m")),
+    ]
+    assert reports[0].to_dict() == reports[1].to_dict() == reports[2].to_dict()
+
+
+def test_the_dictionary_is_the_json_promised():
+    rng = np.random.default_rng(2)
+    report = evaluate_window(rng.normal(size=(30, 3)).astype(np.float32), every(2, 30), exclude_within=6)
+    assert isinstance(report, WindowReport)
+    found = json.loads(json.dumps(report.to_dict()))
+    assert set(found) >= {"precision", "recall", "precision_at", "chance", "ci95", "n_queries", "si_mean"}
+    assert list(found["precision_at"]) == list(found["ceiling_at"]) == ["1", "10", "50"]
+    assert (found["window_hours"], found["exclude_within_hours"], found["metric"]) == (48, 6, "l2")
+    assert len(found["ci95"]) == 2
+
+
+def test_progress_ends_at_the_end():
+    calls = []
+    evaluate_window(np.eye(30, dtype=np.float32), every(2, 30), progress=lambda *call: calls.append(call))
+    assert calls[-1] == (30, 30)
+    assert [done for done, _ in calls] == sorted({done for done, _ in calls})
+
+
+GOOD = np.eye(4, dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hashes": np.where(GOOD == 1, np.nan, GOOD)}, "hashes: row 0 holds NaN"),
+        ({"hashes": GOOD.astype(float)}, "hashes: expected dtype float32, got float64"),
+        ({"metric": "hamming"}, "hashes: expected dtype uint8, got float32"),
+        ({"metric": "l1"}, "metric: expected one of l2, cosine, hamming, got 'l1'"),
+        ({"times": every(2, 3)}, "times: expected one time for each of 4 hashes"),
+        ({"times": np.arange(4)}, "times: expected datetime64 or ISO 8601 strings, got int64"),
+        ({"times": ["2014-01-01", "", "soon", ""]}, "times: expected a time such as"),
+        ({"times": ["2014-01-01", "", "", ""]}, "times: expected at least two frames with a known time, got 1 of 4"),
+        ({"window": -1}, "window: expected a length of time such as 48h"),
+        ({"window": float("nan")}, "window: expected a length of time such as 48h"),
+        ({"window": np.timedelta64("NaT")}, "window: expected at least 0"),
+        ({"exclude_within": "6 parsecs"}, "exclude_within: expected a length of time such as 48h"),
+        ({"exclude_within": np.timedelta64(-1, "h")}, "exclude_within: expected at least 0"),
+        ({"k_at": (0,)}, "k_at: expected an integer at least 1, got 0"),
+        ({"depth": 2.5}, "depth: expected an integer, got 2.5"),
+        ({"block": "0h"}, "block: expected more than 0, got '0h'"),
+    ],
+)
+def test_a_wrong_argument_is_named(change, message):
+    with pytest.raises(ArgumentError) as caught:
+        evaluate_window(**{"hashes": GOOD, "times": every(2, 4), **change})
+    assert message in str(caught.value)
+
+
+def test_recall_at_k():
+    truth = np.array([[0, 1, 2], [3, 4, 5]])
+    assert recall_at_k(truth, truth) == 1
+    assert recall_at_k(truth[:, ::-1], truth) == 1
+    assert recall_at_k([[0, 9, 2], [9, 9, 9]], truth) == pytest.approx(2 / 6)
+    assert recall_at_k([[0, 1, 2, 3], [5, 6, 7, 8]], truth) == pytest.approx(4 / 6)
+    # A row of an archive with two vectors: what is not there cannot be missed, nor found.
+    assert recall_at_k([[0, -1, -1]], [[0, 1, -1]]) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("found", "truth"),
+    [([0, 1], [[0, 1]]), ([[0.0]], [[0]]), ([[0]], [[0], [1]]), ([[0]], [[-1]]), (np.zeros((2, 0), int), [[-1], [-1]])],
+)
+def test_recall_at_k_names_what_is_wrong(found, truth):
+    with pytest.raises(ArgumentError, match=r"^(found|truth): expected"):
+        recall_at_k(found, truth)

@@ -1,0 +1,365 @@
+import ctypes
+import mmap
+import os
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from reference import hamming_distances, hamming_knn, hamming_range
+
+from fasthash import hamming
+from fasthash.codes import pack_bits
+from fasthash.errors import ArgumentError, CorruptFileError, FastHashError
+from fasthash.hamming import HammingIndex, available_levels, knn_hamming, range_hamming, simd_level
+
+# Every level, and the flags by which the kernel of the operating system says that the processor has it.
+LEVEL_FLAGS = {
+    "scalar": set(),
+    "popcnt": {"sse4_2", "popcnt"},
+    "avx2": {"sse4_2", "popcnt", "avx2"},
+    "avx512": {"avx2", "avx512f", "avx512bw"},
+    "avx512vpopcntdq": {"avx512f", "avx512bw", "avx512_vpopcntdq"},
+    "neon": {"asimd"},
+}
+
+
+def cpu_flags():
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return set()
+    return {flag for line in lines if line.startswith(("flags", "Features")) for flag in line.split(":")[1].split()}
+
+
+@pytest.fixture(params=LEVEL_FLAGS)
+def level(request, monkeypatch):
+    """Force each level in turn. One that the processor promises must be there; one it lacks is skipped."""
+    if request.param not in available_levels():
+        assert not LEVEL_FLAGS[request.param] <= cpu_flags(), "the processor has it, and it is not offered"
+        pytest.skip(f"this processor has no {request.param}")
+    monkeypatch.setenv("FASTHASH_SIMD", request.param)
+    return request.param
+
+
+@pytest.fixture
+def eager_threads(monkeypatch):
+    """Let the smallest input be shared out among threads."""
+    monkeypatch.setattr(hamming, "_WORTH_A_THREAD", 1)
+
+
+def random_codes(seed, n, n_bits, distinct=None):
+    """Codes of n_bits; from few distinct ones where there should be ties."""
+    rng = np.random.default_rng(seed)
+    codes = pack_bits(rng.integers(0, 2, (distinct or n, n_bits)).astype(bool))
+    return codes if distinct is None else codes[rng.integers(0, distinct, n)]
+
+
+cases = given(
+    seed=st.integers(0, 2**32 - 1),
+    n_bits=st.one_of(st.sampled_from([8, 50, 64, 72, 128, 192, 256, 264, 512, 520]), st.integers(1, 700)),
+    n=st.one_of(st.integers(0, 70), st.integers(500, 1100)),  # a block is 512 codes
+    n_queries=st.integers(0, 3),
+    distinct=st.sampled_from([None, 1, 5]),
+    num_threads=st.sampled_from([1, 3]),
+)
+few = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@cases
+@few
+@pytest.mark.usefixtures("level", "eager_threads")
+def test_knn_is_that_of_the_oracle(seed, n_bits, n, n_queries, distinct, num_threads):
+    codes = random_codes(seed, n, n_bits, distinct)
+    queries = random_codes(seed + 1, n_queries, n_bits)
+    k = 1 + seed % (n + 5)
+    distances, indices = knn_hamming(queries, codes, k, num_threads)
+    assert (distances.dtype, indices.dtype) == (np.int32, np.int64)
+    expected_distances, expected_indices = hamming_knn(queries, codes, k)
+    np.testing.assert_array_equal(distances, expected_distances)
+    np.testing.assert_array_equal(indices, expected_indices)
+
+
+@cases
+@few
+@pytest.mark.usefixtures("level", "eager_threads")
+def test_range_is_that_of_the_oracle(seed, n_bits, n, n_queries, distinct, num_threads):
+    codes = random_codes(seed, n, n_bits, distinct)
+    queries = random_codes(seed + 1, n_queries, n_bits)
+    radius = seed % (n_bits + 3)
+    limits, distances, indices = range_hamming(queries, codes, radius, num_threads)
+    assert (limits.dtype, distances.dtype, indices.dtype) == (np.int64, np.int32, np.int64)
+    expected = hamming_range(queries, codes, radius)
+    assert limits.tolist() == np.cumsum([0, *(len(found) for found, _ in expected)]).tolist()
+    for start, stop, (expected_distances, expected_indices) in zip(limits, limits[1:], expected, strict=False):
+        np.testing.assert_array_equal(distances[start:stop], expected_distances)
+        np.testing.assert_array_equal(indices[start:stop], expected_indices)
+
+
+@pytest.mark.usefixtures("level")
+def test_every_length():
+    for n_bits in range(1, 701):
+        codes, queries = random_codes(n_bits, 67, n_bits), random_codes(n_bits + 1, 2, n_bits)
+        np.testing.assert_array_equal(
+            knn_hamming(queries, codes, 67), hamming_knn(queries, codes, 67), f"{n_bits} bits"
+        )
+
+
+@pytest.mark.usefixtures("level")
+def test_the_longest_codes_all_bits_apart():
+    codes = np.repeat(np.array([[255], [0]], np.uint8), 512, axis=1)
+    distances, indices = knn_hamming(codes[1], codes, 2)
+    assert (distances.tolist(), indices.tolist()) == ([[0, 4096]], [[1, 0]])
+    assert range_hamming(codes[1], codes, 4095)[2].tolist() == [1]
+    assert range_hamming(codes[1], codes, 10**30)[2].tolist() == [1, 0]
+
+
+@pytest.mark.usefixtures("level", "eager_threads")
+def test_ties_go_to_the_lowest_index():
+    codes = np.zeros((3000, 8), np.uint8)
+    for num_threads in (1, 3):
+        distances, indices = knn_hamming(np.full(8, 255, np.uint8), codes, 700, num_threads)
+        assert (distances == 64).all()
+        assert indices.tolist() == [list(range(700))]
+
+
+@pytest.mark.usefixtures("level")
+def test_nearer_and_nearer_codes():
+    """The worst order for a threshold: every code is nearer than all before it."""
+    codes = pack_bits(np.tri(257, 256, dtype=bool)[::-1])
+    distances, indices = knn_hamming(np.zeros(32, np.uint8), codes, 20)
+    assert distances.tolist() == [[*range(1, 21)]]
+    np.testing.assert_array_equal((distances, indices), hamming_knn(np.zeros((1, 32), np.uint8), codes, 20))
+
+
+@pytest.mark.usefixtures("level")
+def test_strided_and_read_only_arrays():
+    wide = random_codes(3, 400, 8 * 18)
+    codes, queries = wide[::2, 1::2], wide[1::50, ::-2]
+    expected = hamming_knn(queries, codes, 5)
+    np.testing.assert_array_equal(knn_hamming(queries, codes, 5), expected)
+    codes, queries = codes.copy(), queries.copy()
+    codes.flags.writeable = queries.flags.writeable = False
+    np.testing.assert_array_equal(knn_hamming(queries, codes, 5), expected)
+    assert range_hamming(queries, codes, 0)[0][-1] == (hamming_distances(queries, codes) == 0).sum()
+
+
+class GuardedPages:
+    """Memory between two pages that must not be touched; a read past either end kills the process."""
+
+    def __init__(self, size):
+        page = mmap.PAGESIZE
+        self.size = -(-size // page) * page
+        self.map = mmap.mmap(-1, self.size + 2 * page)
+        self.memory = np.frombuffer(self.map, np.uint8)
+        mprotect = ctypes.CDLL(None, use_errno=True).mprotect
+        mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+        for start in (0, page + self.size):
+            assert mprotect(self.memory.ctypes.data + start, page, 0) == 0  # 0 is PROT_NONE
+        self.memory = self.memory[page : page + self.size]
+
+    def hold(self, array, at_end):
+        start = self.size - array.size if at_end else 0
+        place = self.memory[start : start + array.size].reshape(array.shape)
+        place[...] = array
+        return place
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")
+@pytest.mark.usefixtures("level")
+@pytest.mark.parametrize("at_end", [True, False], ids=["end", "start"])
+def test_no_byte_outside_the_arrays_is_read(at_end):
+    code_pages, query_pages = GuardedPages(1 << 16), GuardedPages(1)
+    for n_bytes in [*range(1, 70), 95, 96, 97, 127, 128, 129, 511, 512]:
+        for n in (1, 2, 7, 8, 33, 100):
+            codes = code_pages.hold(random_codes(n, n, 8 * n_bytes), at_end)
+            query = query_pages.hold(random_codes(n + 1, 1, 8 * n_bytes), at_end)
+            np.testing.assert_array_equal(knn_hamming(query, codes, 3, 1), hamming_knn(query, codes, 3))
+            assert len(range_hamming(query, codes, 8 * n_bytes, 1)[1]) == n
+
+
+@pytest.mark.usefixtures("eager_threads")
+def test_many_threads_and_slices_agree():
+    codes, queries = random_codes(5, 5000, 64, distinct=40), random_codes(6, 64, 64)
+    for some in (queries, queries[:3]):
+        expected = hamming_knn(some, codes, 300)
+        for num_threads in (-1, 1, 2, 7):
+            np.testing.assert_array_equal(knn_hamming(some, codes, 300, num_threads), expected)
+
+
+def test_a_real_share_for_each_thread():
+    codes = random_codes(7, 400_000, 64)
+    one, two = (knn_hamming(codes[123_456], codes, 10, threads) for threads in (1, 2))
+    np.testing.assert_array_equal(one, two)
+    assert (one[0][0, 0], one[1][0, 0]) == (0, 123_456)
+
+
+def test_level_is_the_best_unless_forced(level, monkeypatch):
+    assert simd_level() == level
+    for unset in ("", None):
+        monkeypatch.delenv("FASTHASH_SIMD", raising=False)
+        if unset is not None:
+            monkeypatch.setenv("FASTHASH_SIMD", unset)
+        assert simd_level() == available_levels()[-1]
+
+
+@pytest.mark.parametrize("name", ["sse9", "AVX2", "neon avx2"])
+def test_an_unknown_level_is_refused(name, monkeypatch):
+    monkeypatch.setenv("FASTHASH_SIMD", name)
+    for call in (simd_level, lambda: knn_hamming(np.zeros((1, 8), np.uint8), np.zeros((1, 8), np.uint8), 1)):
+        with pytest.raises(FastHashError, match=f"FASTHASH_SIMD: '{name}' is not available here; available: scalar"):
+            call()
+
+
+CODES = np.zeros((3, 8), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: knn_hamming(CODES.astype(np.int64), CODES, 1), "queries: expected dtype uint8, got int64"),
+        (lambda: knn_hamming(CODES[:, :7], CODES, 1), "queries: expected 8 bytes, got 7"),
+        (lambda: knn_hamming(CODES, CODES.view(np.uint64), 1), "codes: expected dtype uint8, got uint64"),
+        (lambda: knn_hamming(CODES, CODES[None], 1), "codes: expected shape"),
+        (lambda: knn_hamming(CODES[:, :0], CODES[:, :0], 1), "codes: expected 1 to 512 bytes a code, got 0"),
+        (lambda: knn_hamming(CODES, np.zeros((1, 513), np.uint8), 1), "codes: expected 1 to 512 bytes a code, got 513"),
+        (lambda: knn_hamming(CODES, CODES, 0), "k: expected an integer at least 1, got 0"),
+        (lambda: knn_hamming(CODES, CODES, 1.0), "k: expected an integer, got 1.0"),
+        (lambda: knn_hamming(CODES, CODES, 1, 0), "num_threads: expected an integer at least 1, got 0"),
+        (lambda: range_hamming(CODES, CODES, -1), "radius: expected an integer at least 0, got -1"),
+        (lambda: range_hamming(CODES, CODES, True), "radius: expected an integer, got True"),
+        (lambda: HammingIndex(0), r"n_bits: expected an integer in \[1, 4096\], got 0"),
+        (lambda: HammingIndex(4097), r"n_bits: expected an integer in \[1, 4096\], got 4097"),
+        (lambda: HammingIndex(64, "fast"), "method: expected one of auto, scan, got 'fast'"),
+        (lambda: HammingIndex(64).add(CODES[:, :7]), "codes: expected 8 bytes, got 7"),
+        (lambda: HammingIndex(60).add(~CODES), "codes: expected zero in the last 4 bits of 60-bit codes; row 0"),
+        (lambda: HammingIndex(60).search(~CODES, 1), "queries: expected zero in the last 4 bits"),
+        (lambda: HammingIndex(60).range_search(~CODES, 1), "queries: expected zero in the last 4 bits"),
+        (lambda: HammingIndex(64).search(CODES, 0), "k: expected an integer at least 1, got 0"),
+    ],
+)
+def test_wrong_arguments_are_refused(call, message):
+    with pytest.raises(ArgumentError, match=message):
+        call()
+
+
+@pytest.mark.parametrize("method", ["auto", "scan"])
+def test_index_agrees_with_the_functions(method):
+    codes, queries = random_codes(8, 1000, 50), random_codes(9, 4, 50)
+    index = HammingIndex(50, method)
+    for part in np.array_split(codes, [1, 1, 20, 21, 700]):
+        index.add(part)
+    index.add(codes[0])  # a single code
+    codes = np.concatenate([codes, codes[:1]])
+    assert (index.n_bits, index.ntotal, len(index)) == (50, 1001, 1001)
+    np.testing.assert_array_equal(index.search(queries, 9), hamming_knn(queries, codes, 9))
+    for found, expected in zip(index.range_search(queries, 18), range_hamming(queries, codes, 18), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_an_empty_index():
+    index = HammingIndex(50)
+    queries = random_codes(9, 4, 50)
+    assert [part.shape for part in index.search(queries, 3)] == [(4, 0), (4, 0)]
+    assert [part.tolist() for part in index.range_search(queries, 3)] == [[0] * 5, [], []]
+    index.add(queries)
+    assert [part.shape for part in index.search(queries[:0], 3)] == [(0, 3), (0, 3)]
+    assert [part.tolist() for part in index.range_search(queries[:0], 3)] == [[0], [], []]
+
+
+def test_what_is_added_is_copied():
+    codes = random_codes(10, 5, 64)
+    index = HammingIndex(64)
+    index.add(codes)
+    query = codes[3].copy()
+    codes[:] = 0
+    assert index.search(query, 1)[0] == 0
+
+
+def test_growth_is_amortised():
+    index = HammingIndex(64)
+    buffers = set()
+    for code in random_codes(11, 2000, 64):
+        index.add(code)
+        buffers.add(len(index._buffer))
+    assert len(buffers) <= 12
+
+
+@pytest.mark.parametrize("n", [0, 1, 300])
+def test_save_and_load(tmp_path, n):
+    codes, queries = random_codes(12, n, 50), random_codes(13, 2, 50)
+    index = HammingIndex(50, "scan")
+    index.add(codes)
+    index.save(tmp_path / "index")
+    loaded = HammingIndex.load(tmp_path / "index")
+    assert (loaded.n_bits, loaded.ntotal, loaded.method) == (50, n, "scan")
+    loaded.add(queries)
+    np.testing.assert_array_equal(loaded.search(queries, 9), hamming_knn(queries, np.concatenate([codes, queries]), 9))
+    assert index.ntotal == n
+
+
+def test_every_damaged_byte_is_found(tmp_path):
+    index = HammingIndex(50)
+    index.add(random_codes(14, 40, 50))
+    index.save(tmp_path / "index")
+    good = (tmp_path / "index").read_bytes()
+    damaged = tmp_path / "damaged"
+    for position in range(0, len(good), 7):
+        damaged.write_bytes(good[:position] + bytes([good[position] ^ 1]) + good[position + 1 :])
+        with pytest.raises(CorruptFileError, match="damaged"):
+            HammingIndex.load(damaged)
+        damaged.write_bytes(good[:position])
+        with pytest.raises(CorruptFileError, match="damaged"):
+            HammingIndex.load(damaged)
+
+
+def test_a_sound_file_with_the_wrong_contents_is_refused(tmp_path):
+    for meta, codes in [
+        ({"n_bits": 64, "method": "auto"}, np.zeros((2, 7), np.uint8)),
+        ({"n_bits": 60, "method": "auto"}, np.full((2, 8), 255, np.uint8)),
+        ({"n_bits": 64, "method": "later"}, np.zeros((2, 8), np.uint8)),
+        ({"method": "auto"}, np.zeros((2, 8), np.uint8)),
+    ]:
+        hamming.write_container(tmp_path / "index", "hamming-index", meta, {"codes": codes})
+        with pytest.raises(CorruptFileError, match="index: not a Hamming index"):
+            HammingIndex.load(tmp_path / "index")
+    with pytest.raises(FastHashError, match="nowhere"):
+        HammingIndex.load(tmp_path / "nowhere")
+
+
+@pytest.mark.usefixtures("eager_threads")
+def test_searching_while_another_thread_adds():
+    """Every search answers for a state the index was in while it ran: a whole number of batches."""
+    batch, codes, query = 50, random_codes(15, 5000, 64), random_codes(16, 1, 64)
+    index = HammingIndex(64)
+
+    def add_all():
+        for part in np.split(codes, len(codes) // batch):
+            index.add(part)
+
+    adder = threading.Thread(target=add_all)
+    adder.start()
+    searched = 0
+    while adder.is_alive() or searched == 0:
+        before = index.ntotal
+        found = index.search(query, 10, 2)
+        states = [hamming_knn(query, codes[:n], 10) for n in range(before, index.ntotal + 1, batch)]
+        assert any(np.array_equal(found, state) for state in states)
+        searched += 1
+    adder.join()
+    np.testing.assert_array_equal(index.search(query, 10), hamming_knn(query, codes, 10))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.usefixtures("eager_threads")
+def test_a_forked_child_can_search():
+    codes = random_codes(17, 5000, 64)
+    expected = knn_hamming(codes[:3], codes, 4, 2)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if np.array_equal(knn_hamming(codes[:3], codes, 4, 2), expected) else 1)
+    assert os.waitpid(child, 0)[1] == 0

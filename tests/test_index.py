@@ -1,0 +1,540 @@
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference import knn, vector_distances
+
+from fasthash import index as module
+from fasthash._storage import write_container
+from fasthash.errors import ArgumentError, CorruptFileError, FastHashError
+from fasthash.evaluation import recall_at_k
+from fasthash.index import FlatIndex, HNSWIndex, knn_exact
+
+METRICS = ("l2", "cosine")
+both_metrics = pytest.mark.parametrize("metric", METRICS)
+early = pytest.mark.usefixtures("early_graphs")
+both_indexes = pytest.mark.parametrize("kind", [FlatIndex, HNSWIndex])
+
+
+def clustered(rng, n, dim, spread=0.5):
+    return rng.normal(size=(20, dim))[rng.integers(0, 20, n)] + spread * rng.normal(size=(n, dim))
+
+
+KINDS = {
+    "normal": lambda rng, n, dim: rng.normal(size=(n, dim)),
+    "clustered": lambda rng, n, dim: clustered(rng, n, dim, 1e-3),
+    "duplicated": lambda rng, n, dim: rng.normal(size=(7, dim))[rng.integers(0, 7, n)],
+    "lattice": lambda rng, n, dim: rng.integers(-1, 2, size=(n, dim)),
+    "offset": lambda rng, n, dim: 1e4 + 1e-3 * rng.integers(-5, 6, size=(n, dim)),
+    "zeros": lambda rng, n, dim: rng.normal(size=(n, dim)) * (rng.random((n, 1)) < 0.8),
+    "subnormal": lambda rng, n, dim: 1e-40 * rng.normal(size=(n, dim)),
+    "tiny": lambda rng, n, dim: 1e-20 * rng.normal(size=(n, dim)),
+    "huge": lambda rng, n, dim: 1e37 * rng.normal(size=(n, dim)),
+    "mixed": lambda rng, n, dim: rng.normal(size=(n, dim)) * 10.0 ** rng.integers(-44, 37, size=(n, 1)),
+    "equal": lambda rng, n, dim: np.ones((n, dim)) * rng.normal(),
+}
+
+
+def draw(kind, n, dim, seed=0, n_queries=7):
+    """Vectors, and queries from the same source: some new, some among the vectors."""
+    both = KINDS[kind](np.random.default_rng(seed), n + n_queries, dim).astype(np.float32)
+    both[-2:] = both[: min(2, n)][:1] if n else both[-2:]
+    return both[:n], both[n:]
+
+
+def assert_exact(found, queries, vectors, k, metric):
+    distances, indices = knn(queries, vectors, k, metric)
+    assert found[0].dtype == np.float32
+    assert found[1].dtype == np.int64
+    np.testing.assert_array_equal(found[0], distances)
+    np.testing.assert_array_equal(found[1], indices)
+
+
+def assert_true_distances(found, queries, vectors, metric):
+    """The distances are those of the indices, in order by (distance, index), no index twice."""
+    distances, indices = found
+    everything = vector_distances(queries, vectors, metric)
+    np.testing.assert_array_equal(distances, np.take_along_axis(everything, indices, axis=1))
+    assert all(len(set(row)) == len(row) for row in indices.tolist())
+    pairs = [list(zip(*row, strict=True)) for row in zip(distances.tolist(), indices.tolist(), strict=True)]
+    assert all(row == sorted(row) for row in pairs)
+
+
+def hnsw(vectors, metric="l2", **options):
+    index = HNSWIndex(vectors.shape[1], metric, **options)
+    index.add(vectors)
+    index.build()
+    return index
+
+
+@pytest.fixture
+def early_graphs(monkeypatch):
+    """Graphs from 300 rows on, so that tests need not build large ones."""
+    monkeypatch.setattr(module, "_SCAN_ROWS", 300)
+
+
+# ---------------------------------------------------------------- the exact scan
+
+
+@both_metrics
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("n", "dim", "k"), [(9000, 6, 12), (3000, 50, 1), (1100, 50, 1100), (40, 300, 50), (3, 1, 2)])
+def test_scan_is_exact(kind, n, dim, k, metric):
+    vectors, queries = draw(kind, n, dim)
+    assert_exact(knn_exact(queries, vectors, k, metric), queries, vectors, k, metric)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    kind=st.sampled_from(sorted(KINDS)),
+    metric=st.sampled_from(METRICS),
+    n=st.integers(0, 200),
+    dim=st.integers(1, 40),
+    n_queries=st.integers(0, 70),
+    k=st.integers(1, 250),
+    num_threads=st.sampled_from([1, 3, -1]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_scan_is_exact_for_any_shape(kind, metric, n, dim, n_queries, k, num_threads, seed):
+    vectors, queries = draw(kind, n, dim, seed, n_queries)
+    index = FlatIndex(dim, metric)
+    for part in np.array_split(vectors, 3):
+        index.add(part)
+    assert_exact(index.search(queries, k, num_threads), queries, vectors, k, metric)
+
+
+@both_metrics
+def test_scan_is_exact_across_many_blocks_and_threads(metric):
+    vectors, queries = draw("clustered", 70_000, 20, n_queries=130)
+    distances, indices = knn_exact(queries, vectors, 20, metric, num_threads=2)
+    sample = [0, 1, 64, 65, 127, 128, 129]
+    assert_exact((distances[sample], indices[sample]), queries[sample], vectors, 20, metric)
+    np.testing.assert_array_equal(knn_exact(queries, vectors, 20, metric, num_threads=1)[1], indices)
+
+
+@both_metrics
+@pytest.mark.parametrize("kind", ["normal", "duplicated", "offset"])
+def test_scan_restricted_to_rows(kind, metric):
+    vectors, queries = draw(kind, 5000, 10)
+    mask = np.random.default_rng(1).random(5000) < 0.3
+    rows = np.flatnonzero(mask)
+    distances, places = knn(queries, vectors[mask], 15, metric)
+    index = FlatIndex(10, metric)
+    index.add(vectors)
+    for given_rows in (mask, rows, rows[::-1].astype(np.int32), np.repeat(rows, 2).tolist()):
+        found = index.search(queries, 15, rows=given_rows)
+        np.testing.assert_array_equal(found[0], distances)
+        np.testing.assert_array_equal(found[1], rows[places])
+    assert index.search(queries, 3, rows=[])[1].shape == (7, 0)
+
+
+@pytest.mark.parametrize(
+    "rows", [np.ones(4, bool), [-1], [5], [0.5], [[0, 1]], ["a"], np.ones((5, 1), bool)], ids=lambda rows: repr(rows)
+)
+def test_rows_must_be_rows(rows):
+    with pytest.raises(ArgumentError, match=r"^rows: "):
+        knn_exact(np.ones((1, 2), np.float32), np.ones((5, 2), np.float32), 1, rows=rows)
+
+
+def test_l2_is_the_distance_itself_and_cosine_one_minus_the_similarity():
+    vectors = np.array([[3, 4], [0, 5], [0, 0], [-3, -4]], np.float32)
+    distances, indices = knn_exact(np.zeros((1, 2), np.float32), vectors, 4)
+    assert distances.tolist() == [[0, 5, 5, 5]]
+    assert indices.tolist() == [[2, 0, 1, 3]]
+    distances, indices = knn_exact(np.array([6, 8], np.float32), vectors, 4, "cosine")
+    np.testing.assert_allclose(distances, [[0, 0.2, 1, 2]], rtol=1e-7)
+    assert indices.tolist() == [[0, 1, 2, 3]]
+
+
+@both_indexes
+def test_a_zero_vector_is_at_cosine_distance_one_from_everything(kind):
+    index = kind(3, "cosine")
+    index.add(np.array([[1, 0, 0], [0, 0, 0], [-1, 0, 0], [0, 0, 0]], np.float32))
+    distances, indices = index.search(np.zeros(3, np.float32), 4)
+    assert distances.tolist() == [[1, 1, 1, 1]]
+    assert indices.tolist() == [[0, 1, 2, 3]]
+    assert index.search(np.array([2, 0, 0], np.float32), 4)[0].tolist() == [[0, 1, 1, 2]]
+
+
+def test_parallel_vectors_tie_in_cosine():
+    vectors = np.outer([3, 1, 7, 1e-30, 1e30], [1, 2, 3]).astype(np.float32)
+    distances, indices = knn_exact(np.array([5, 10, 15], np.float32), vectors[:3], 3, "cosine")
+    assert distances.tolist() == [[0, 0, 0]]
+    assert indices.tolist() == [[0, 1, 2]]
+
+
+def test_a_distance_beyond_float32_is_infinite():
+    distances, indices = knn_exact(np.float32([[3e38]]), np.float32([[-3e38], [3e38], [-3e38]]), 3)
+    assert distances.tolist() == [[0, np.inf, np.inf]]
+    assert indices.tolist() == [[1, 0, 2]]
+
+
+# ---------------------------------------------------------------- what both indexes promise
+
+
+@both_indexes
+@both_metrics
+def test_empty_index_and_empty_queries(kind, metric):
+    index = kind(4, metric)
+    for n in (0, 5):
+        for queries in (np.empty((0, 4), np.float32), np.ones((3, 4), np.float32)):
+            distances, indices = index.search(queries, 2)
+            assert distances.shape == indices.shape == (len(queries), min(2, n))
+            assert (distances.dtype, indices.dtype) == (np.float32, np.int64)
+        index.add(np.ones((5, 4), np.float32))
+        index.add(np.empty((0, 4), np.float32))
+    assert (index.ntotal, len(index), index.dim, index.metric) == (10, 10, 4, metric)
+
+
+@both_indexes
+@early
+def test_read_only_strided_and_big_endian_inputs(kind):
+    vectors, queries = draw("normal", 800, 12)
+    wide = np.zeros((1600, 24), np.float32)
+    wide[::2, ::2] = vectors
+    frozen = queries.copy()
+    frozen.flags.writeable = False
+    index = kind(12)
+    index.add(wide[::2, ::2])
+    expected = index.search(queries, 5)
+    for same in (frozen, np.asfortranarray(queries), queries.astype(">f4").astype("=f4")):
+        np.testing.assert_array_equal(index.search(same, 5), expected)
+    np.testing.assert_array_equal(index.search(queries[0], 5)[1], expected[1][:1])
+
+
+@both_indexes
+def test_vectors_are_a_read_only_view_and_a_copy_of_what_came(kind):
+    mine = np.ones((3, 2), np.float32)
+    index = kind(2)
+    index.add(mine)
+    mine[:] = 7
+    view = index.vectors
+    index.add(np.zeros((1000, 2), np.float32))
+    assert view.tolist() == [[1, 1]] * 3
+    with pytest.raises(ValueError, match="read-only"):
+        view[0] = 0
+    assert index.vectors.shape == (1003, 2)
+
+
+@both_indexes
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda kind: kind(0), "dim"),
+        (lambda kind: kind(2.0), "dim"),
+        (lambda kind: kind(2, "L2"), "metric"),
+        (lambda kind: kind(2).add(np.ones((1, 2))), "vectors"),
+        (lambda kind: kind(2).add(np.ones((1, 3), np.float32)), "vectors"),
+        (lambda kind: kind(2).add(np.float32([[1, np.nan]])), "vectors"),
+        (lambda kind: kind(2).search(np.ones((1, 3), np.float32), 1), "queries"),
+        (lambda kind: kind(2).search(np.ones((1, 1, 2), np.float32), 1), "queries"),
+        (lambda kind: kind(2).search(np.float32([[1, np.inf]]), 1), "queries"),
+        (lambda kind: kind(2).search(np.ones((1, 2), np.float32), 0), "k"),
+        (lambda kind: kind(2).search(np.ones((1, 2), np.float32), True), "k"),
+        (lambda kind: kind(2).search(np.ones((1, 2), np.float32), 1, num_threads=0), "num_threads"),
+    ],
+)
+def test_bad_arguments_are_named(kind, call, name):
+    with pytest.raises(ArgumentError, match=rf"^{name}: "):
+        call(kind)
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda: HNSWIndex(2, M=1), "M"),
+        (lambda: HNSWIndex(2, ef_construction=0), "ef_construction"),
+        (lambda: HNSWIndex(2, ef=0), "ef"),
+        (lambda: setattr(HNSWIndex(2), "ef", "50"), "ef"),
+        (lambda: HNSWIndex(2).build(num_threads=0), "num_threads"),
+        (lambda: knn_exact(np.ones((1, 0), np.float32), np.ones((1, 0), np.float32), 1), "vectors: dimensions"),
+        (lambda: knn_exact(np.ones((1, 1), np.float32), np.ones((1, 1), np.float32), 1, "hamming"), "metric"),
+    ],
+)
+def test_other_bad_arguments_are_named(call, name):
+    with pytest.raises(ArgumentError, match=rf"^{name}: "):
+        call()
+
+
+def test_a_refused_add_adds_nothing():
+    index = FlatIndex(1)
+    with pytest.raises(ArgumentError):
+        index.add(np.float32([[1], [np.nan]]))
+    assert index.ntotal == 0
+
+
+# ---------------------------------------------------------------- HNSW
+
+
+@both_metrics
+def test_hnsw_recall_and_distances(metric):
+    both = clustered(np.random.default_rng(0), 7200, 32).astype(np.float32)
+    vectors, queries = both[:7000], both[7000:]
+    index = hnsw(vectors, metric)
+    assert index._graph.n_rows == 7000
+    found = index.search(queries, 10)
+    assert_true_distances(found, queries, vectors, metric)
+    assert recall_at_k(found[1], knn(queries, vectors, 10, metric)[1]) >= 0.99
+    one_by_one = [index.search(query, 10)[1][0] for query in queries]
+    np.testing.assert_array_equal(one_by_one, found[1])
+
+
+@both_metrics
+@pytest.mark.parametrize("kind", KINDS)
+@early
+def test_hnsw_on_any_kind_of_vectors(kind, metric):
+    vectors, queries = draw(kind, 1500, 8, n_queries=20)
+    index = hnsw(vectors, metric)
+    found = index.search(queries, 10)
+    assert_true_distances(found, queries, vectors, metric)
+    if (kind, metric) != ("mixed", "l2"):  # eighty orders of magnitude do not fit in nmslib's float32
+        assert recall_at_k(found[1], knn(queries, vectors, 10, metric)[1]) >= 0.95
+    if kind in ("duplicated", "equal"):
+        assert_exact(found, queries, vectors, 10, metric)
+
+
+@early
+def test_hnsw_scans_when_that_is_exact_and_as_fast():
+    vectors, queries = draw("normal", 2000, 30)
+    index = hnsw(vectors, ef=1)
+    assert_exact(index.search(queries, 41), queries, vectors, 41, "l2")  # more than a fiftieth
+    assert_exact(index.search(queries, 3000), queries, vectors, 3000, "l2")
+    few = hnsw(vectors[:300], ef=1)
+    assert few._graph is None
+    assert_exact(few.search(queries, 5), queries, vectors[:300], 5, "l2")
+
+
+@early
+def test_hnsw_raises_ef_to_k():
+    vectors, queries = draw("clustered", 4000, 10)
+    index = hnsw(vectors, ef=1)
+    distances, indices = index.search(queries, 60)
+    assert np.isfinite(distances).all()
+    assert recall_at_k(indices, knn(queries, vectors, 60, "l2")[1]) > 0.9
+    index.ef = 500
+    assert recall_at_k(index.search(queries, 60)[1], knn(queries, vectors, 60, "l2")[1]) > 0.99
+
+
+class _ShortRows:
+    """An nmslib index that finds less than it is asked for."""
+
+    def __init__(self, handle):
+        self._handle = handle
+
+    def __getattr__(self, name):
+        return getattr(self._handle, name)
+
+    def knnQueryBatch(self, points, k, num_threads):
+        hits = self._handle.knnQueryBatch(points, k, num_threads=num_threads)
+        return [(ids[: 3 * i], distances[: 3 * i]) for i, (ids, distances) in enumerate(hits)]
+
+
+@early
+def test_hnsw_fills_short_rows_by_scanning():
+    vectors, queries = draw("normal", 1000, 8)
+    index = hnsw(vectors)
+    index._graph._handle = _ShortRows(index._graph._handle)
+    index.add(vectors[:100] + np.float32(1))  # enough to hide that the graph found too few
+    everything = index.vectors
+    found = index.search(queries, 12)
+    assert_exact([part[:4] for part in found], queries[:4], everything, 12, "l2")
+    assert_true_distances(found, queries, everything, "l2")
+
+
+@early
+def test_hnsw_scans_for_queries_far_out():
+    vectors, queries = draw("normal", 1000, 8)
+    queries = queries * np.float32([[1], [1e12], [1e20], [3e37], [1], [-3e37], [1]])
+    found = hnsw(vectors).search(queries, 10)
+    far = [2, 3, 5]
+    assert_exact([part[far] for part in found], queries[far], vectors, 10, "l2")
+    assert_true_distances(found, queries, vectors, "l2")
+
+
+@both_metrics
+@early
+def test_rows_added_after_the_graph_are_found(metric):
+    vectors, _ = draw("normal", 2000, 16)
+    index = hnsw(vectors[:1000], metric)
+    for stop in (1001, 1200, 1300, 1301, 2000):
+        index.add(vectors[index.ntotal : stop])
+        new = vectors[stop - 20 : stop]
+        found = index.search(new, 3)
+        assert found[1][:, 0].tolist() == list(range(stop - 20, stop))
+        assert_true_distances(found, new, vectors[:stop], metric)
+        assert index._graph.n_rows == {1001: 1000, 1200: 1000, 1300: 1000, 1301: 1301, 2000: 2000}[stop]
+
+
+@both_metrics
+@pytest.mark.parametrize("kind", ["clustered", "duplicated", "zeros"])
+@early
+def test_hnsw_save_and_load(kind, metric, tmp_path):
+    vectors, queries = draw(kind, 1200, 16, n_queries=50)
+    index = HNSWIndex(16, metric, M=8, ef_construction=60, ef=20)
+    index.add(vectors[:1100])
+    expected = index.search(queries, 10)
+    index.save(tmp_path / "index")
+    loaded = HNSWIndex.load(tmp_path / "index")
+    assert (loaded.dim, loaded.metric, loaded.ntotal) == (16, metric, 1100)
+    assert (loaded.M, loaded.ef_construction, loaded.ef) == (8, 60, 20)
+    np.testing.assert_array_equal(loaded.vectors, vectors[:1100])
+    for _ in range(2):
+        for _ in range(2):
+            for one, other in zip(loaded.search(queries, 10), expected, strict=True):
+                np.testing.assert_array_equal(one, other)
+        loaded.save(tmp_path / "again")  # what was loaded can be saved again
+        loaded = HNSWIndex.load(tmp_path / "again")
+    loaded.add(vectors[1100:])
+    assert loaded._graph.n_rows == 1100
+    distances, indices = loaded.search(vectors[1100:], 3)
+    assert_true_distances((distances, indices), vectors[1100:], vectors, metric)
+    assert (distances[:, 0] < 1e-7).all() or kind == "zeros"
+    index.add(vectors[1100:])
+    for one, other in zip(index.search(queries, 10), loaded.search(queries, 10), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@early
+def test_save_builds_the_graph_that_a_search_would(tmp_path):
+    vectors, queries = draw("normal", 1000, 16, n_queries=50)
+    index = HNSWIndex(16, ef=5)
+    index.add(vectors)
+    index.save(tmp_path / "index")
+    np.testing.assert_array_equal(HNSWIndex.load(tmp_path / "index").search(queries, 10), index.search(queries, 10))
+
+
+@early
+def test_a_graph_of_another_nmslib_is_built_anew(tmp_path, monkeypatch):
+    vectors, queries = draw("clustered", 1000, 16)
+    hnsw(vectors).save(tmp_path / "index")
+    monkeypatch.setattr(module, "_maker", lambda: "nmslib 3")
+    loaded = HNSWIndex.load(tmp_path / "index")
+    assert loaded._graph is None
+    assert recall_at_k(loaded.search(queries, 10)[1], knn(queries, vectors, 10, "l2")[1]) > 0.95
+
+
+@early
+def test_no_room_for_nmslibs_file(tmp_path, monkeypatch):
+    index = hnsw(draw("normal", 400, 4)[0])
+    monkeypatch.setattr(module.tempfile, "TemporaryDirectory", lambda **_: module.contextlib.nullcontext("/nowhere"))
+    with pytest.raises(FastHashError, match="/nowhere"):
+        index.save(tmp_path / "index")
+    assert not (tmp_path / "index").exists()
+
+
+# ---------------------------------------------------------------- files
+
+
+@both_metrics
+def test_flat_save_and_load(metric, tmp_path):
+    vectors, queries = draw("zeros", 500, 9)
+    index = FlatIndex(9, metric)
+    index.save(tmp_path / "empty")
+    assert FlatIndex.load(tmp_path / "empty").ntotal == 0
+    index.add(vectors[:400])
+    index.save(tmp_path / "index")
+    loaded = FlatIndex.load(tmp_path / "index")
+    loaded.add(vectors[400:])
+    assert_exact(loaded.search(queries, 11), queries, vectors, 11, metric)
+
+
+@both_indexes
+@early
+def test_damaged_files_are_refused(kind, tmp_path):
+    path = tmp_path / "index"
+    index = kind(8)
+    index.add(draw("normal", 400, 8)[0])
+    index.search(np.zeros(8, np.float32), 1)
+    index.save(path)
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for place in [*range(0, 64, 3), *rng.integers(0, len(whole), 100), len(whole) - 1]:
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(damaged)
+        with pytest.raises(CorruptFileError, match=str(path)):
+            kind.load(path)
+    for length in (0, 5, 16, 100, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(CorruptFileError, match=str(path)):
+            kind.load(path)
+    path.write_bytes(whole)
+    assert kind.load(path).ntotal == 400
+
+
+def test_files_of_another_kind_are_refused(tmp_path):
+    path = tmp_path / "index"
+    FlatIndex(2).save(path)
+    with pytest.raises(CorruptFileError, match="flat-index, not a hnsw-index"):
+        HNSWIndex.load(path)
+    for meta in ({}, {"dim": 0, "metric": "l2"}, {"dim": 3, "metric": "l2"}, {"dim": 2, "metric": "hamming"}):
+        write_container(path, "flat-index", meta, {"vectors": np.ones((2, 2), np.float32)})
+        with pytest.raises(CorruptFileError, match=str(path)):
+            FlatIndex.load(path)
+    with pytest.raises(FastHashError, match="nothing"):
+        FlatIndex.load(tmp_path / "nothing")
+
+
+# ---------------------------------------------------------------- threads and nmslib's manners
+
+
+@both_indexes
+@early
+def test_search_add_and_save_from_several_threads(kind, tmp_path):
+    vectors, queries = draw("clustered", 3000, 12, n_queries=30)
+    index = kind(12)
+    index.add(vectors[:500])
+    errors = []
+    done = threading.Event()
+
+    def guarded(work, *args):
+        try:
+            work(*args)
+        except Exception as error:
+            errors.append(error)
+
+    def search(k):
+        while not done.is_set():
+            distances, indices = index.search(queries, k)
+            everything = vector_distances(queries, index.vectors, "l2")
+            np.testing.assert_array_equal(distances, np.take_along_axis(everything, indices, axis=1))
+
+    def add():
+        for part in np.array_split(vectors[500:], 50):
+            index.add(part)
+        index.save(tmp_path / "index")
+
+    searchers = [threading.Thread(target=guarded, args=(search, k)) for k in (1, 5, 15)]
+    adder = threading.Thread(target=guarded, args=(add,))
+    for thread in (*searchers, adder):
+        thread.start()
+    adder.join()
+    done.set()
+    for thread in searchers:
+        thread.join()
+    assert errors == []
+    np.testing.assert_array_equal(kind.load(tmp_path / "index").vectors, vectors)
+    found = index.search(queries, 10)
+    assert recall_at_k(found[1], knn(queries, vectors, 10, "l2")[1]) > 0.95
+
+
+def test_nmslib_is_imported_late_and_in_silence():
+    program = """
+import sys, numpy as np
+from fasthash import index
+assert "nmslib" not in sys.modules
+index._SCAN_ROWS = 100
+hnsw = index.HNSWIndex(4)
+hnsw.add(np.random.default_rng(0).normal(size=(500, 4)).astype("f4"))
+assert "nmslib" not in sys.modules
+hnsw.search(hnsw.vectors, 5)
+assert "nmslib" in sys.modules
+print("still here", file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stderr == "still here\n"
+    assert done.returncode == 0

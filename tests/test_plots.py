@@ -1,0 +1,151 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from fasthash.errors import ArgumentError, FastHashError
+from fasthash.plots import Picture, distance_against_time, gallery, precision_curve
+
+MAGIC = {".png": b"\x89PNG\r\n\x1a\n", ".pdf": b"%PDF-", ".svg": b"<?xml"}
+
+
+def disk(size=64, scale=300.0):
+    y, x = np.mgrid[:size, :size] / (size / 2) - 1
+    field = scale * np.sin(5 * x) * np.cos(7 * y)
+    return np.where(np.hypot(x, y) < 0.95, field, np.nan).astype(np.float32)
+
+
+def draw_gallery(path):
+    hits = [
+        Picture(disk(), np.datetime64("2014-01-02T06:00"), "X", 0.25),
+        Picture(None, "2014-03-01T06:00:00.000Z", distance=3),
+        Picture(np.abs(disk(20)), distance=1.5),
+        Picture(np.full((10, 12), np.nan, np.float32)),
+        Picture(np.zeros((3000, 2))),
+    ]
+    gallery(Picture(disk(900), "2014-01-01T00:00:00.000"), hits, path, title="Found", columns=4)
+
+
+def draw_curve(path):
+    curve = np.linspace(1, 0.3, 40)
+    precision_curve(curve, 0.02, path, interval=[curve - 0.1, curve + 0.1], ceiling=np.ones(40), si_mean=24)
+
+
+def draw_distances(path):
+    hours = np.arange(-200.0, 200.0)
+    distance_against_time(hours, np.abs(hours) ** 0.5, path)
+
+
+DRAW = [draw_gallery, draw_curve, draw_distances]
+
+
+@pytest.mark.parametrize("draw", DRAW)
+@pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg", ".PNG"])
+def test_the_suffix_says_which_file_is_written(draw, suffix, tmp_path):
+    draw(tmp_path / f"picture{suffix}")
+    assert (tmp_path / f"picture{suffix}").read_bytes().startswith(MAGIC[suffix.lower()])
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("draw", DRAW)
+@pytest.mark.parametrize("name", ["picture.jpg", "picture", "picture.png.txt"])
+def test_another_suffix_is_refused(draw, name, tmp_path):
+    with pytest.raises(ArgumentError, match=name):
+        draw(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_left_where_drawing_fails(tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    def fail(_figure, file, **_):
+        file.write(b"half a pict")
+        raise RuntimeError("lost power")
+
+    (tmp_path / "curve.png").write_bytes(b"an older picture")
+    monkeypatch.setattr(Figure, "savefig", fail)
+    with pytest.raises(RuntimeError, match="lost power"):
+        draw_curve(tmp_path / "curve.png")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"an older picture"]
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(FastHashError, match=r"nowhere.*curve\.png"):
+        draw_curve(tmp_path / "nowhere" / "curve.png")
+
+
+def test_matplotlib_is_imported_late_and_pyplot_never(tmp_path):
+    script = f"""
+import sys
+from fasthash.plots import precision_curve
+assert "matplotlib" not in sys.modules
+precision_curve([1, 0.5], 0.1, {str(tmp_path / "curve.svg")!r})
+assert "matplotlib.pyplot" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_settings_are_left_alone(tmp_path):
+    import matplotlib
+
+    settings = matplotlib.rcParams.copy()
+    for draw in DRAW:
+        draw(tmp_path / "picture.png")
+    assert matplotlib.rcParams.copy() == settings
+
+
+def test_the_smallest_inputs_make_pictures(tmp_path):
+    gallery(Picture(), [], tmp_path / "gallery.png")
+    precision_curve([0.5], 0.1, tmp_path / "curve.png")
+    distance_against_time([0.0], [0.0], tmp_path / "distances.png", window_hours=None)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def pixels(path):
+    from matplotlib.image import imread
+
+    return imread(path)[..., :3]
+
+
+def test_the_query_alone_is_framed_in_orange(tmp_path):
+    gallery(Picture(disk()), [Picture(disk()), Picture(disk())], tmp_path / "gallery.png")
+    picture = pixels(tmp_path / "gallery.png")
+    orange = np.abs(picture - np.array([0xD5, 0x5E, 0x00]) / 255).max(axis=2) < 0.02
+    columns = np.flatnonzero(orange.any(axis=0))
+    assert len(columns) > 0
+    assert columns.max() < picture.shape[1] / 3 + 2
+
+
+def test_a_magnetogram_is_grey_about_zero_and_stands_as_in_fits(tmp_path):
+    field = np.full((50, 50), 0.0, np.float32)
+    field[:10] = 250  # the first rows: the bottom
+    field[-10:] = -250
+    gallery(Picture(field), [], tmp_path / "gallery.png")
+    picture = pixels(tmp_path / "gallery.png").mean(axis=2)
+    side = picture.shape[1]
+    column = picture[: int(0.9 * side), side // 2]
+    assert column[int(0.15 * side)] == pytest.approx(0, abs=0.02)
+    assert column[int(0.5 * side)] == pytest.approx(0.5, abs=0.02)
+    assert column[int(0.88 * side)] == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (
+            lambda path: gallery(Picture(np.zeros((4, 4, 3))), [], path),
+            r"image: expected shape \(H, W\), got \(4, 4, 3\)",
+        ),
+        (lambda path: gallery(Picture(), [Picture(time="noon")], path), "time: expected a time such as"),
+        (lambda path: gallery(Picture(), [], path, columns=1), "columns: expected at least 2, got 1"),
+        (lambda path: precision_curve([], 0.1, path), r"curve: expected shape \(depth,\), got \(0,\)"),
+        (lambda path: precision_curve([1], 0.1, path, interval=[1]), r"interval: expected shape \(2, 1\), got \(1,\)"),
+        (lambda path: precision_curve([1], 0.1, path, ceiling=[1, 1]), r"ceiling: expected shape \(1,\), got \(2,\)"),
+        (lambda path: distance_against_time([1, 2], [1], path), "hours, distances: expected the same shape"),
+    ],
+)
+def test_a_wrong_argument_is_named(draw, message, tmp_path):
+    with pytest.raises(ArgumentError, match=message):
+        draw(tmp_path / "picture.png")
+    assert not list(tmp_path.iterdir())

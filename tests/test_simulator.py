@@ -1,0 +1,373 @@
+"""The simulated Sun: where things are, how they move, and what its files say."""
+
+from datetime import datetime
+
+import numpy as np
+import pytest
+
+from fasthash.errors import ArgumentError, FastHashError, ReadError
+from fasthash.solar import simulator
+from fasthash.solar.active_regions import (
+    _KNOT,
+    ActiveRegions,
+    hale_polarity,
+    read_active_regions,
+    statistical_regions,
+)
+from fasthash.solar.ephemeris import carrington_drift, observer, parse_time, to_days
+from fasthash.solar.simulator import file_name, render, simulate, write_fits
+
+START = "2014-04-01T00:00"
+DAILY = """\
+2014 4 1.000   12020 BG   Eki  300   12  200 0.500  90.0  54.0 -15.0 -30.0
+2014 4 1.000   12021 A    Hsx   60    1   40 0.300  20.0  94.0  12.0  10.0
+2014 4 2.000   12020 BG   Ekc  420   15  300 0.350  90.0  54.0 -15.0 -17.0
+2014 4 3.000   12020      Ekc  360   15  300 0.200  90.0  55.0 -15.0  -3.0
+"""
+COLUMNS = (
+    "CR,Label,Lat(pos),Lon(pos),Lat(neg),Lon(neg),Lat(whole),Lon(whole),"
+    '"Area(pos, μHem)","Area(neg, μHem)","Flux(pos, Mx)","Flux(neg, Mx)",Bmax(G),cm_time_utc\n'
+)
+BIPOLES = (
+    COLUMNS
+    + "2148,1,-14.0,203.0,-16.0,197.0,-15.0,200.0,900,800,8e21,-7e21,2100.5,2014-04-03T07:15:00\n"
+    + "2148,2,12.0,1.0,10.0,359.0,11.0,0.0,500,400,4e21,-4e21,1800.5,2014-04-05T00:00:00\n"
+)
+
+
+def days(text):
+    return to_days(parse_time(text))
+
+
+def spot_at(latitude, longitude, when, polarity=1.0, flux=2e22):
+    """One steady region around a moment."""
+    knots = np.array([(0, when - 30, 300, flux), (0, when + 30, 300, flux)], dtype=_KNOT)
+    one = [np.array([v], dtype=float) for v in (latitude, longitude, when, 5.0, 0.0, polarity, when - 30)]
+    return ActiveRegions(np.array([7]), *one, knots=knots)
+
+
+@pytest.fixture(scope="module")
+def regions():
+    return statistical_regions(START, 10, seed=3)
+
+
+@pytest.fixture
+def quiet(monkeypatch):
+    """No network: only regions are drawn."""
+    monkeypatch.setattr(simulator, "NETWORK_FLUX", 1e-30)
+    simulator._elements.cache_clear()
+    yield
+    simulator._elements.cache_clear()
+
+
+def centre(image, time):
+    """Heliographic latitude and Carrington longitude of the flux-weighted middle of an image."""
+    seen, size = observer(days(time)), len(image)
+    weight = np.abs(np.nan_to_num(image))
+    weight[weight < 0.2 * weight.max()] = 0
+    radius = seen.angular_radius / (simulator.FIELD_OF_VIEW / size)
+    row, column = np.indices(image.shape)
+    x = (np.sum(weight * column) / weight.sum() - (size - 1) / 2) / radius
+    y = (np.sum(weight * row) / weight.sum() - (size - 1) / 2) / radius
+    z, b0 = np.sqrt(1 - x * x - y * y), np.radians(seen.b0)
+    latitude = np.arcsin(y * np.cos(b0) + z * np.sin(b0))
+    return np.degrees(latitude), (np.degrees(np.arctan2(x, z * np.cos(b0) - y * np.sin(b0))) + seen.l0) % 360
+
+
+# frames
+
+
+def test_frame_depends_on_its_arguments_alone(regions):
+    alone = render(regions, "2014-04-05T12:00", 64, seed=3)
+    simulator._elements.cache_clear()
+    for hour in range(0, 13, 3):
+        again = render(statistical_regions("2014-03-30", 25, seed=3), f"2014-04-05T{hour:02d}:00Z", 64, seed=3)
+    np.testing.assert_array_equal(again, alone)
+    assert not np.array_equal(render(regions, "2014-04-05T12:00", 64, seed=4), alone, equal_nan=True)
+
+
+def test_disk_geometry(regions):
+    image = render(regions, START, 256)
+    assert image.dtype == np.float32
+    assert image.shape == (256, 256)
+    row, column = np.indices(image.shape) - 127.5
+    radius = observer(days(START)).angular_radius / (simulator.FIELD_OF_VIEW / 256)
+    np.testing.assert_array_equal(np.isfinite(image), np.hypot(row, column) <= radius)
+
+
+def test_frames_close_in_time_are_alike(regions):
+    images = [
+        render(regions, t, 128, noise=0) for t in ("2014-04-04T00:00", "2014-04-04T00:30", "2014-04-05", "2014-04-09")
+    ]
+    disk = np.all(np.isfinite(images), axis=0)
+    soon, day, later = (np.corrcoef(images[0][disk], image[disk])[0, 1] for image in images[1:])
+    assert soon > 0.85
+    assert max(abs(day), abs(later)) < 0.3  # a day turns the Sun by 13 degrees: its regions are elsewhere
+
+
+@pytest.mark.usefixtures("quiet")
+def test_noise_is_what_was_asked_for():
+    nothing = statistical_regions("2008-12-20", 1, activity=0)
+    assert len(nothing) == 0
+    image = render(nothing, "2008-12-20", 128, noise=8.0)
+    assert np.nanstd(image) == pytest.approx(8.0, rel=0.03)
+    assert np.nanmax(np.abs(render(nothing, "2008-12-20", 128, noise=0))) < 1e-6
+
+
+@pytest.mark.usefixtures("quiet")
+def test_flux_does_not_depend_on_image_size():
+    when = days(START)
+    one = spot_at(0.0, observer(when).l0, when)
+    flux = [np.nansum(np.abs(render(one, START, n, noise=0), dtype=float)) / n**2 for n in (256, 512, 1024)]
+    assert flux[0] < flux[1] < flux[2]  # opposite elements cancel where they share a pixel
+    assert flux[0] > 0.9 * flux[2]
+
+
+def test_field_strength_resembles_the_sun(regions):
+    image = render(regions, START, 256)
+    field = np.abs(image[np.isfinite(image)])
+    assert 0.0005 < np.mean(field > 125) < 0.03
+    assert np.mean(field > 500) < 0.003
+    assert 1000 < np.nanmax(np.abs(render(regions, START, 1024))) <= simulator.SATURATION + 60
+
+
+# place and motion
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize(("latitude", "b0_day"), [(0.0, "2014-06-07"), (25.0, "2014-03-07"), (-30.0, "2014-09-08")])
+def test_region_is_where_it_should_be(latitude, b0_day):
+    when = days(b0_day)
+    longitude = (observer(when).l0 + 20) % 360
+    image = render(spot_at(latitude, longitude, when, flux=1e22), b0_day, 512, noise=0)
+    found = centre(image, b0_day)
+    assert found[0] == pytest.approx(latitude, abs=1.5)
+    assert abs((found[1] - longitude + 180) % 360 - 180) < 2.5
+
+
+@pytest.mark.parametrize("latitude", [0.0, 40.0, -60.0])
+def test_differential_rotation(latitude):
+    when = days(START)
+    one = spot_at(latitude, observer(when).l0, when)
+    moved = []
+    for t in (when, when + 1):
+        spots = simulator._spots(one, t, 0)
+        moved.append(float(spots.longitude[0]) - observer(t).l0)
+    step = (moved[1] - moved[0] + 180) % 360 - 180
+    s = np.sin(np.radians(latitude)) ** 2
+    sidereal = np.degrees((2.894 - 0.428 * s - 0.370 * s * s) * 1e-6 * 86400)
+    assert step == pytest.approx(sidereal - 0.986, abs=0.08)  # the Earth follows by 0.986 degrees a day
+
+
+@pytest.mark.usefixtures("quiet")
+def test_equator_runs_ahead_of_the_poles():
+    drift = {}
+    for latitude in (0.0, 60.0):
+        when = days("2014-09-08")
+        one = spot_at(latitude, (observer(when).l0 - 7) % 360, when, flux=1e21)
+        first, second = (centre(render(one, t, 512, noise=0), t)[1] for t in ("2014-09-08", "2014-09-09"))
+        drift[latitude] = (second - first + 180) % 360 - 180
+    assert drift[0.0] == pytest.approx(carrington_drift(0.0), abs=0.6)
+    assert drift[60.0] < drift[0.0] - 1
+
+
+def test_hale_and_joy():
+    table = statistical_regions(START, 300, seed=1)
+    north = table.latitude > 0
+    assert np.mean(table.polarity[north]) < -0.7  # the 24th cycle: leading polarity negative in the north
+    assert np.mean(table.polarity[~north]) > 0.7
+    assert 3 < np.mean(table.tilt) < 12
+    assert hale_polarity(10, days("2003-01-01")) == 1.0
+    assert hale_polarity(10, days("2025-01-01")) == 1.0
+
+
+@pytest.mark.usefixtures("quiet")
+def test_leading_polarity_lies_west_and_equatorward():
+    when = days("2014-06-07")
+    for latitude, polarity in ((20.0, -1.0), (-20.0, 1.0)):
+        one = spot_at(latitude, observer(when).l0, when, polarity)
+        object.__setattr__(one, "tilt", np.array([30.0]))
+        image = np.nan_to_num(render(one, "2014-06-07", 512, noise=0)) * polarity
+        leading, following = (centre(np.maximum(side, 0), "2014-06-07") for side in (image, -image))
+        assert (leading[1] - following[1] + 180) % 360 - 180 > 1
+        assert abs(leading[0]) < abs(following[0])
+
+
+def test_cycle_makes_the_butterfly():
+    rising, falling = statistical_regions("2011-02-01", 300), statistical_regions("2016-08-01", 300)
+    assert np.mean(np.abs(rising.latitude)) > 17
+    assert np.mean(np.abs(falling.latitude)) < 13
+    assert len(statistical_regions("2014-02-01", 300)) > 2 * len(falling)
+
+
+# the ephemeris
+
+
+def test_ephemeris_agrees_with_sunpy():
+    sun = pytest.importorskip("sunpy.coordinates.sun", reason="needs the extra [solar]")
+    for text in ("1962-02-03T04:00", "1989-07-01", "2011-12-17T06:00", "2024-10-10", "2060-05-05"):
+        seen = observer(days(text))
+        assert seen.b0 == pytest.approx(sun.B0(text).deg, abs=0.05)
+        assert abs((seen.l0 - sun.L0(text).deg + 180) % 360 - 180) < 0.15
+        assert seen.distance == pytest.approx(sun.earth_distance(text).to_value("m"), rel=2e-4)
+
+
+@pytest.mark.parametrize("time", ["2014-04-01T02:00+02:00", "2014-04-01Z", "2014-04-01", datetime(2014, 4, 1)])
+def test_times_are_utc(time):
+    assert parse_time(np.datetime64("2014-04-01")) == datetime(2014, 4, 1)
+    if time != "2014-04-01Z":
+        assert parse_time(time) == datetime(2014, 4, 1)
+
+
+# files
+
+
+def test_file_name_and_leap_seconds():
+    assert file_name("2014-01-01") == "hmi.sim_720s.20140101_000035_TAI.fits"
+    assert file_name("2016-12-31T23:59:30") == "hmi.sim_720s.20170101_000006_TAI.fits"
+    assert file_name("2017-01-01") == "hmi.sim_720s.20170101_000037_TAI.fits"
+
+
+def test_fits_says_what_it_is(tmp_path, regions):
+    fits = pytest.importorskip("astropy.io.fits")
+    image = render(regions, START, 64, seed=3)
+    write_fits(tmp_path / "one.fits", image, START, seed=3)
+    with fits.open(tmp_path / "one.fits") as file:
+        header, data = file[0].header, file[0].data
+    assert header["SIMULATE"] is True
+    assert header["SIMSEED"] == 3
+    assert "SIMULATED" in str(header["COMMENT"])
+    assert header["T_REC"] == "2014.04.01_00:00:35.000_TAI"
+    assert header["RSUN_OBS"] / header["CDELT1"] == pytest.approx(np.sqrt(np.isfinite(data).sum() / np.pi), rel=0.01)
+    np.testing.assert_array_equal(np.isnan(data), np.isnan(image))
+    assert np.nanmax(np.abs(data - image)) < 0.051
+
+
+def test_sunpy_opens_it_as_hmi(tmp_path, regions):
+    sunpy_map = pytest.importorskip("sunpy.map", reason="needs the extra [solar]", exc_type=ImportError)
+    u = pytest.importorskip("astropy.units")
+    (path,) = simulate(tmp_path, "2016-12-31T18:00", 0.25, 720, 64, regions)
+    one = sunpy_map.Map(path)
+    assert type(one).__name__ == "HMIMap"
+    assert one.date.utc.isot == "2016-12-31T18:00:00.000"
+    assert abs((one.reference_date - one.date).to_value(u.s)) < 0.01
+    sun = pytest.importorskip("sunpy.coordinates.sun")
+    seen = one.observer_coordinate
+    assert seen.lat.deg == pytest.approx(sun.B0(one.date).deg, abs=0.05)
+    assert seen.lon.deg == pytest.approx(0, abs=0.1)
+    assert one.carrington_longitude.deg == pytest.approx(sun.L0(one.date).deg, abs=0.15)
+    assert one.rsun_obs.to_value(u.arcsec) == pytest.approx(sun.angular_radius(one.date).to_value(u.arcsec), abs=0.6)
+    assert one.coordinate_frame.name == "helioprojective"
+    middle = one.world_to_pixel(one.center)
+    assert one.center.Tx.to_value(u.arcsec) == pytest.approx(0, abs=1e-6)
+    assert middle.x.value == pytest.approx(31.5)
+
+
+def test_simulate_is_repeatable_and_sorted(tmp_path):
+    seen = []
+    first = simulate(tmp_path / "a", START, 1, 360, 32, seed=5, progress=lambda *step: seen.append(step))
+    other = simulate(tmp_path / "b", "2014-04-01T06:00", 0.5, 180, 32, seed=5)
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert [p.name for p in first] == sorted(p.name for p in first)
+    assert first[1].read_bytes() == other[0].read_bytes()
+    assert first[2].read_bytes() == other[2].read_bytes()
+    assert sorted((tmp_path / "a").iterdir()) == first
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("days", {"days": 0}),
+        ("days", {"days": float("nan")}),
+        ("days", {"days": "ten"}),
+        ("days", {"days": 40_000}),
+        ("cadence_minutes", {"cadence_minutes": -5}),
+        ("cadence_minutes", {"cadence_minutes": 0.001}),
+        ("size", {"size": 15}),
+        ("size", {"size": 64.0}),
+        ("seed", {"seed": 1.5}),
+        ("seed", {"seed": -1}),
+        ("start", {"start": "yesterday"}),
+        ("start", {"start": "1959-12-31"}),
+        ("start", {"start": "2101-01-01"}),
+    ],
+)
+def test_bad_arguments_are_named(tmp_path, name, change):
+    arguments = {"start": START, "days": 1, "cadence_minutes": 60, "size": 32, "seed": 0} | change
+    with pytest.raises(ArgumentError, match=f"^{name}:"):
+        simulate(tmp_path / "out", **arguments)
+    assert not (tmp_path / "out").exists()
+
+
+def test_write_fits_refuses_what_is_not_a_frame(tmp_path):
+    with pytest.raises(ArgumentError, match=r"^image:"):
+        write_fits(tmp_path / "x.fits", np.zeros((4, 5), np.float32), START)
+    with pytest.raises(ArgumentError, match=r"^image:"):
+        write_fits(tmp_path / "x.fits", np.full((16, 16), 5000, np.float32), START)
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(FastHashError, match="taken"):
+        simulate(tmp_path / "taken", START, 1, 720, 16)
+
+
+# tables of real regions
+
+
+def test_daily_groups(tmp_path):
+    path = tmp_path / "groups.txt"
+    path.write_text(DAILY)
+    table = read_active_regions(path)
+    assert table.key.tolist() == [12020, 12021]
+    assert table.latitude.tolist() == [-15.0, 12.0]
+    assert table.longitude[0] == pytest.approx(54.33, abs=0.01)
+    assert table.polarity.tolist() == [1.0, -1.0]
+    index, area, _ = table.at(days("2014-04-01T12:00"))
+    assert area[index.tolist().index(0)] == pytest.approx(360)  # half-way between 300 and 420
+    _, area, flux = table.at(days("2014-04-20"))
+    assert area.max() == 0.0
+    assert flux.max() > 0  # the spots are gone, the plage is not
+    assert len(table.at(days("2014-09-01"))[0]) == 0
+    assert np.nanmax(np.abs(render(table, "2014-04-02", 128))) > 300
+
+
+def test_table_of_bipoles(tmp_path):
+    path = tmp_path / "bipoles.csv"
+    path.write_text(BIPOLES, encoding="utf-8")
+    table = read_active_regions(path)
+    assert table.latitude.tolist() == [-15.0, 11.0]
+    assert table.polarity.tolist() == [1.0, 1.0]
+    assert table.separation[0] == pytest.approx(np.hypot(6 * np.cos(np.radians(15)), 2))
+    assert table.separation[1] == pytest.approx(2.8, abs=0.1)  # across the meridian of 0 degrees
+    assert table.tilt[0] > 0 > table.tilt[1]
+    _, _, flux = table.at(days("2014-04-03T07:14"))
+    assert flux[0] == pytest.approx(1.5e22, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        (1, "this is no table\n"),
+        (1, ""),
+        (2, DAILY.splitlines()[0] + "\n2014 4 2.000   12020 BG   Ekc  420\n"),
+        (3, "\n" + DAILY.splitlines()[0] + "\n" + DAILY.splitlines()[1].replace("12.0 ", "99.0 ")),
+        (5, DAILY + "201413 4.000   12020 BG   Ekc  360   15  300 0.200  90.0 201.0 -15.0  -4.0\n"),
+        (5, DAILY + "2014 4 4.000   12020 BG   Ekc  nan   15  300 0.200  90.0 201.0 -15.0  -4.0\n"),
+        (1, COLUMNS),
+        (3, BIPOLES.replace("359.0", "three")),
+        (3, BIPOLES.replace("2014-04-05T00:00:00", "soon")),
+        (2, BIPOLES.replace(",cm_time_utc", ",when")),
+        (3, COLUMNS + BIPOLES.splitlines()[1] + "\n2148,3,1.0\n"),
+    ],
+)
+def test_malformed_tables_name_file_and_line(tmp_path, line, text):
+    path = tmp_path / "bad_table"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ReadError, match=rf"bad_table: line {line}: "):
+        read_active_regions(path)
+
+
+def test_tables_that_cannot_be_read(tmp_path):
+    with pytest.raises(ReadError, match="missing"):
+        read_active_regions(tmp_path / "missing.txt")
+    (tmp_path / "picture").write_bytes(bytes(range(128, 256)))
+    with pytest.raises(ReadError, match="picture"):
+        read_active_regions(tmp_path / "picture")
