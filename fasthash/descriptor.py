@@ -104,7 +104,7 @@ class GridHistogram:
 
     def _as_stack(self, images: Any) -> NDArray[Any]:
         array = np.asarray(images)
-        if array.dtype.kind not in "fiub":
+        if array.dtype.kind not in "fiu":
             raise ArgumentError(f"images: expected real numbers, got dtype {array.dtype}")
         if array.dtype.itemsize > 8:
             raise ArgumentError(f"images: expected at most 64 bits a pixel, got dtype {array.dtype}")
@@ -119,7 +119,11 @@ class GridHistogram:
         from fasthash._grid import LANES, grid_histogram, number_type
 
         # numpy.histogram rounds its edges to the type of the data, so they are taken from the data's own type.
-        edges = np.histogram_bin_edges(np.empty(0, dtype), self.bins, self.value_range)
+        try:
+            with np.errstate(over="ignore"):
+                edges = np.histogram_bin_edges(np.empty(0, dtype), self.bins, self.value_range)
+        except ValueError:
+            raise ArgumentError(f"images: {dtype} cannot tell {self.bins} bins of {self.value_range} apart") from None
         real = _real_type(dtype)
         edges = np.ascontiguousarray(edges, dtype=real)
         low, high = (edges[0], edges[-1]) if self.outside == "drop" else (real(-np.inf), real(np.inf))

@@ -1,5 +1,7 @@
 """Slow oracles in plain NumPy and Python, each short enough to trust on sight."""
 
+from itertools import pairwise
+
 import numpy as np
 
 
@@ -67,3 +69,12 @@ def knn(queries, vectors, k, metric):
     distances = vector_distances(queries, vectors, metric)
     order = np.lexsort((np.broadcast_to(np.arange(len(vectors)), distances.shape), distances))[:, :k]
     return np.take_along_axis(distances, order, axis=1), order
+
+
+def grid_histogram(image, grid):
+    """The descriptor of one image (H, W) by numpy.histogram: uint32 (rows * cols * bins,)."""
+    rows = np.linspace(0, image.shape[0], grid.rows + 1).astype(int)
+    cols = np.linspace(0, image.shape[1], grid.cols + 1).astype(int)
+    values = image if grid.outside == "drop" else np.clip(image, *grid.value_range)
+    cells = [values[a:b, c:d] for a, b in pairwise(rows) for c, d in pairwise(cols)]
+    return np.concatenate([np.histogram(cell, grid.bins, grid.value_range)[0] for cell in cells]).astype(np.uint32)

@@ -226,7 +226,14 @@ def _parse_daily(line: str) -> tuple[int, float, float, float, float, float]:
     area = _number(fields[0], "area", 0, 20000)
     longitude = _number(fields[5], "longitude", 0, 360)
     latitude = _number(fields[6], "latitude", -90, 90)
-    return int(line[12:20]), to_days(day), area, longitude, latitude, _number(fields[7], "distance", -180, 180)
+    return (
+        int(_number(line[12:20], "group number", 0, 1e8)),
+        to_days(day),
+        area,
+        longitude,
+        latitude,
+        _number(fields[7], "distance", -180, 180),
+    )
 
 
 def _read_daily_groups(path: Any, lines: list[str], seed: int) -> ActiveRegions:
@@ -261,7 +268,7 @@ def _parse_bipole(row: dict[str, str]) -> tuple[tuple[Any, ...], _Curve]:
     equatorward = -north * polarity * (1 if latitude >= 0 else -1)
     tilt = np.degrees(np.arctan2(equatorward, abs(west)))
     area = flux / FLUX_PER_AREA
-    key = int(row["CR"]) * 1000 + int(row["Label"])
+    key = int(_number(row["CR"], "CR", 0, 1e5)) * 1000 + int(_number(row["Label"], "Label", 0, 999))
     # Nothing is known but the crossing: full size from the east limb to the middle, then the usual decay.
     time = crossing + np.array([-12, -7, 0, np.clip(area / 10, 2, 45)])
     bipole = (key, latitude, longitude, crossing, float(np.hypot(west, north)), tilt, polarity)

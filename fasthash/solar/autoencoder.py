@@ -20,6 +20,7 @@ from fasthash.solar.magnetogram import MagnetogramHistogram
 
 # Pixels of a cell of a 256 x 256 frame: the counts whose logarithm the network sees, whatever the frame's real size.
 _CELL_PIXELS = 256 * 256 / 25
+_PER_LOG = np.float32(1 / np.log1p(_CELL_PIXELS))
 
 
 @dataclass(frozen=True)
@@ -81,13 +82,12 @@ def autoencoder(preset: str = "paper") -> tuple[Any, Any]:
 
 
 def scale(shares: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Shares of a cell's pixels, in [0, 1], to the network's input, in [-1, 1]: the logarithm of 1 + the counts.
+    """Shares of a cell's pixels to the network's input, both in [0, 1]: the logarithm of 1 + the counts.
 
-    The input must lie where the decoder's Tanh can reach. The field of a quiet and an active cell differ in the few
-    pixels of the outer bins, which only a logarithm (or a root) lets count.
+    A quiet and an active cell differ in the few pixels of the outer bins, which only a logarithm (or a root) lets
+    count. An empty bin stays 0, so that the many bins that hardly ever fill do not push units into never firing.
     """
-    logs = np.log1p(shares * np.float32(_CELL_PIXELS)) / np.float32(np.log1p(_CELL_PIXELS))
-    return (2 * logs - 1).astype(np.float32)
+    return (np.log1p(shares * np.float32(_CELL_PIXELS)) * _PER_LOG).astype(np.float32)
 
 
 def train(
@@ -176,7 +176,7 @@ def export(
         "name": name,
         "preset": training.preset,
         "front_end": front_end.settings(),
-        "scaling": f"2 * log(1 + {_CELL_PIXELS} * share) / log(1 + {_CELL_PIXELS}) - 1 (inside the network)",
+        "scaling": f"log(1 + {_CELL_PIXELS} * share) / log(1 + {_CELL_PIXELS}), inside the network",
         "thresholds": [float(value) for value in thresholds],
         "training": {
             "data": data,
@@ -198,17 +198,12 @@ def export(
 def _onnx_model(training: Training, metadata: dict[str, Any]) -> bytes:
     onnx = _onnx()
     helper, numpy_helper, real = onnx.helper, onnx.numpy_helper, onnx.TensorProto.FLOAT
-    constants = {
-        "one": np.float32(1),
-        "cell_pixels": np.float32(_CELL_PIXELS),
-        "per_log": np.float32(2 / np.log1p(_CELL_PIXELS)),
-    }
+    constants = {"one": np.float32(1), "cell_pixels": np.float32(_CELL_PIXELS), "per_log": _PER_LOG}
     nodes = [
         helper.make_node("Mul", ["shares", "cell_pixels"], ["counts"]),
         helper.make_node("Add", ["counts", "one"], ["counts_1"]),
         helper.make_node("Log", ["counts_1"], ["logs"]),
-        helper.make_node("Mul", ["logs", "per_log"], ["logs_2"]),
-        helper.make_node("Sub", ["logs_2", "one"], ["layer_0"]),
+        helper.make_node("Mul", ["logs", "per_log"], ["layer_0"]),
     ]
     initialisers = [numpy_helper.from_array(np.asarray(value), key) for key, value in constants.items()]
     depth = len(training.weights)

@@ -16,7 +16,6 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 
 from fasthash._storage import atomic_write
 from fasthash._validation import check_int
+from fasthash._version import __version__
 from fasthash.errors import ArgumentError, FastHashError
 from fasthash.solar.active_regions import ActiveRegions, read_active_regions, statistical_regions
 from fasthash.solar.ephemeris import (
@@ -349,7 +349,7 @@ def write_fits(path: str | os.PathLike[str], image: NDArray[np.float32], time: A
     hdu = fits.PrimaryHDU(pixels)
     hdu.header.update({"BSCALE": FITS_STEP, "BZERO": 0.0, "BLANK": int(np.iinfo(np.int16).min)})
     hdu.header.update(_header(when, image.shape[0], seed))
-    hdu.header["COMMENT"] = f"SIMULATED magnetogram, made by fasthash {version('fasthash')}; not an observation"
+    hdu.header["COMMENT"] = f"SIMULATED magnetogram, made by fasthash {__version__}; not an observation"
     with atomic_write(path) as file:
         hdu.writeto(file)
 

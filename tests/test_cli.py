@@ -1,0 +1,207 @@
+"""The commands of a user, from end to end: what they print, what they leave, how they end."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import fasthash as fh
+from fasthash.cli import main
+
+
+def run(capsys, *arguments):
+    """Exit status, stdout and stderr of one command."""
+    try:
+        status = main([str(argument) for argument in arguments])
+    except SystemExit as stop:  # argparse
+        status = stop.code
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+@pytest.fixture
+def catalog(tmp_path, capsys, frames, tiny_encoder):
+    status, out, _ = run(capsys, "build", frames[0].parent, "--encoder", tiny_encoder, "-o", tmp_path / "catalog")
+    assert status == 0
+    assert "36 images added, 36 in all" in out
+    return tmp_path / "catalog"
+
+
+def test_simulate_encode_and_read_back(tmp_path, capsys, tiny_encoder):
+    folder, out = tmp_path / "sun", tmp_path / "h.npz"
+    times = ["--start", "2014-05-01", "--days", "0.5", "--cadence", "60", "--size", "48", "--seed", "1"]
+    assert run(capsys, "simulate", folder, *times)[0] == 0
+    assert run(capsys, "encode", folder, "--encoder", tiny_encoder, "-o", out)[0] == 0
+    with np.load(out, allow_pickle=False) as arrays:
+        assert set(arrays) == {"hashes", "codes", "paths", "times", "labels"}
+        assert arrays["hashes"].shape == (12, 50)
+        assert arrays["hashes"].dtype == np.float32
+        assert arrays["codes"].shape == (12, 7)
+        assert arrays["codes"].dtype == np.uint8
+        assert list(arrays["times"]) == [f"2014-05-01T{hour:02d}:00:00" for hour in range(12)]
+        assert all(os.path.dirname(path) == str(folder) for path in arrays["paths"])
+        assert set(arrays["labels"]) == {""}
+        np.testing.assert_array_equal(arrays["hashes"], fh.load_encoder(tiny_encoder).encode(list(arrays["paths"])))
+
+
+def test_search_as_json_is_one_object_and_nothing_else(catalog, frames, capsys):
+    status, out, _ = run(capsys, "search", catalog, frames[3], "-k", 4, "--exclude-within", "3h", "--json")
+    assert status == 0
+    answer = json.loads(out)
+    assert answer["query"] == str(frames[3])
+    assert [hit["rank"] for hit in answer["results"]] == [1, 2, 3, 4]
+    assert set(answer["results"][0]) == {"rank", "distance", "path", "time", "label"}
+    query = np.datetime64("2014-05-01T06:00:00")
+    assert all(abs(np.datetime64(hit["time"]) - query) > np.timedelta64(3, "h") for hit in answer["results"])
+
+
+def test_search_as_table_and_gallery(catalog, frames, capsys, tmp_path):
+    picture = tmp_path / "hits.png"
+    status, out, _ = run(capsys, "search", catalog, frames[3], "-k", 3, "--gallery", picture, "--metric", "cosine")
+    assert status == 0
+    assert len(out.splitlines()) == 4
+    assert str(frames[3]) in out.splitlines()[1]
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_search_between(catalog, frames, capsys):
+    span = ["--between", "2014-05-02T00:00", "2014-05-02T06:00"]
+    _, out, _ = run(capsys, "search", catalog, frames[0], "-k", 99, *span, "--json")
+    times = sorted(hit["time"] for hit in json.loads(out)["results"])
+    assert times == [f"2014-05-02T{hour:02d}:00:00" for hour in (0, 2, 4, 6)]
+
+
+def test_add_is_idempotent(catalog, frames, capsys, tmp_path):
+    assert run(capsys, "simulate", tmp_path / "more", "--start", "2014-06-01", "--days", "0.25", "--cadence", "120",
+               "--size", "64")[0] == 0  # fmt: skip
+    status, out, err = run(capsys, "add", catalog, tmp_path / "more", frames[0])
+    assert status == 0
+    assert "3 images added, 39 in all" in out
+    assert f"{frames[0]}: its content is in the catalog already" in err
+
+
+def test_evaluate_solar(catalog, capsys, tmp_path):
+    picture = tmp_path / "curve.svg"
+    status, out, _ = run(capsys, "evaluate", "solar", catalog, "--window", "12h", "--json", "--plot", picture)
+    assert status == 0
+    report = json.loads(out)
+    assert 0 < report["chance"] < report["precision"] <= 1
+    assert report["precision"] == pytest.approx(report["recall"])
+    assert set(report["precision_at"]) == {"1", "10", "50"}
+    assert report["n_queries"] == 36
+    assert report["ci95"][0] - 1e-9 <= report["precision"] <= report["ci95"][1] + 1e-9
+    # 6 h either side at 2-h cadence: three frames before and three after, fewer at the ends.
+    assert report["si_mean"] == pytest.approx((36 * 6 - 2 * (3 + 2 + 1)) / 36)
+    assert b"<svg" in picture.read_bytes()[:500]
+    assert "precision" in run(capsys, "evaluate", "solar", catalog, "--exclude-within", "2h")[1]
+
+
+def test_train_solar(tmp_path, capsys, frames):
+    out = tmp_path / "mine.onnx"
+    status, text, _ = run(capsys, "train", "solar", frames[0].parent, "-o", out, "--epochs", 2, "--seed", 4)
+    assert status == 0
+    assert "36 images, 2 epochs" in text
+    encoder = fh.load_encoder(out)
+    assert encoder.name == "mine"
+    assert encoder.metadata["training"]["seed"] == 4
+
+
+def test_info(capsys):
+    facts = json.loads(run(capsys, "info", "--json")[1])
+    assert facts["versions"]["fasthash"] == fh.__version__
+    assert facts["simd_level"] == fh.simd_level()
+    assert facts["threads"] >= 1
+    assert set(facts["encoders"]) == set(fh.shipped_encoders())
+    assert fh.__version__ in run(capsys, "info")[1]
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["serach"], ["search"], ["encode", "x", "-o", "y"], ["train"], ["search", "a", "b", "-k", "x"]]
+)
+def test_wrong_usage_is_2_and_one_error_line(arguments, capsys):
+    status, out, err = run(capsys, *arguments)
+    assert status == 2
+    assert out == ""
+    assert err.startswith("usage: fasthash")
+    assert err.count("error: ") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["search", "{catalog}", "nowhere.fits"], "nowhere.fits"),
+        (["search", "nowhere", "{frame}"], "nowhere"),
+        (["search", "{catalog}", "{frame}", "-k", "0"], "k:"),
+        (["search", "{catalog}", "{frame}", "--exclude-within", "soon"], "--exclude-within"),
+        (["search", "{catalog}", "{frame}", "--between", "2014", "x"], "--between"),
+        (["search", "{catalog}", "{frame}", "--gallery", "x.bmp"], "x.bmp"),
+        (["evaluate", "solar", "{catalog}", "--window", "x"], "--window"),
+        (["evaluate", "solar", "nowhere"], "nowhere"),
+        (["build", "{frame}", "--encoder", "nothing", "-o", "{new}"], "nothing"),
+        (["build", "{frame}", "--encoder", "{encoder}", "-o", "{catalog}"], "exists already"),
+        (["encode", "{frame}", "--encoder", "{encoder}", "-o", "x.csv"], "x.csv"),
+        (["encode", "{frame}", "--encoder", "{encoder}", "-o", "nowhere/x.npz"], "nowhere/x.npz"),
+        (["simulate", "{new}", "--start", "soon", "--days", "1", "--cadence", "60", "--size", "64"], "start"),
+        (["simulate", "{new}", "--start", "2014-01-01", "--days", "0", "--cadence", "60", "--size", "64"], "days"),
+        (["train", "solar", "{frame}", "-o", "x.onnx", "--preset", "none"], "preset"),
+    ],
+)
+def test_failures_are_1_and_one_line_that_names_the_cause(
+    arguments, named, catalog, frames, tiny_encoder, tmp_path, capsys
+):
+    words = {"catalog": catalog, "frame": frames[0], "new": tmp_path / "new", "encoder": tiny_encoder}
+    status, out, err = run(capsys, *(argument.format(**words) for argument in arguments))
+    errors = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert status == 1
+    assert out == ""
+    assert len(errors) == 1
+    assert named in errors[0]
+    assert "Traceback" not in err
+
+
+def test_debug_shows_where(capsys):
+    with pytest.raises(fh.FastHashError):
+        main(["--debug", "search", "nowhere", "nothing.fits"])
+    with pytest.raises(fh.FastHashError):
+        main(["search", "nowhere", "nothing.fits", "--debug"])
+    capsys.readouterr()
+
+
+def test_a_reader_who_leaves_early_is_no_error(catalog, frames):
+    command = f"{sys.executable} -m fasthash search {catalog} {frames[0]} | head -1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
+
+
+def test_every_command_has_help_with_an_example(capsys):
+    for verb in (["demo"], ["simulate"], ["info"], ["train", "solar"], ["encode"], ["build"], ["add"], ["search"],
+                 ["evaluate", "solar"]):  # fmt: skip
+        status, out, _ = run(capsys, *verb, "--help")
+        assert status == 0
+        assert f"example:\n  fasthash {' '.join(verb)}" in out
+
+
+@pytest.mark.skipif("solar-paper" not in fh.shipped_encoders(), reason="solar-paper is not in this checkout")
+def test_demo(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("fasthash.demo.DAYS", 12)
+    monkeypatch.setattr("fasthash.demo.SIZE", 64)
+    out = tmp_path / "demo"
+    for _ in range(2):  # again into the same folder
+        status, text, _ = run(capsys, "demo", "--out", out)
+        assert status == 0
+        assert "precision" in text
+    report = json.loads((out / "report.json").read_text())
+    assert report["data"].startswith("SIMULATED")
+    assert report["evaluation"]["hash, l2"]["precision"] > 2 * report["evaluation"]["hash, l2"]["chance"]
+    assert len(report["search"]["results"]) > 0
+    for name in report["pictures"]:
+        assert (out / name).read_bytes().startswith(b"\x89PNG")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years of work")
+    status, _, err = run(capsys, "demo", "--out", tmp_path / "mine")
+    assert status == 1
+    assert "holds something else" in err

@@ -1,0 +1,126 @@
+"""Encoders: what they make of images, and that an altered file is never used."""
+
+import numpy as np
+import pytest
+
+import fasthash as fh
+from fasthash.encoder import Encoded, Failure
+from fasthash.io import Image, read_image
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_encoder):
+    return fh.load_encoder(tiny_encoder)
+
+
+def test_paths_arrays_images_and_batches_agree(encoder, frames):
+    expected = encoder.encode([str(path) for path in frames[:5]])
+    assert expected.shape == (5, encoder.dim)
+    assert expected.dtype == np.float32
+    np.testing.assert_array_equal(encoder.encode([read_image(path) for path in frames[:5]]), expected)
+    np.testing.assert_allclose(encoder.encode(frames[0]), expected[:1], atol=1e-6)
+    results = list(encoder.encode_files([str(path) for path in frames[:5]]))
+    np.testing.assert_array_equal(np.stack([item.hash for item in results]), expected)
+    assert all(item.image.pixels.size == 0 for item in results)
+
+
+def test_sunpy_maps_are_files(encoder, frames):
+    pytest.importorskip("sunpy.map", reason="needs the extra [solar]", exc_type=ImportError)
+    import sunpy.map
+
+    np.testing.assert_array_equal(encoder.encode(sunpy.map.Map(frames[0])), encoder.encode(frames[0]))
+
+
+def test_arrays_one_and_many(encoder):
+    images = np.random.default_rng(0).normal(0, 100, (3, 60, 60)).astype("f4")
+    together = encoder.encode(images)
+    assert together.shape == (3, encoder.dim)
+    np.testing.assert_allclose(encoder.encode(images[1]), together[1:2], atol=1e-6)
+    assert encoder.encode([]).shape == (0, encoder.dim)
+
+
+def test_one_bad_image_stops_encode_and_is_named(encoder, frames):
+    with pytest.raises(fh.ReadError, match=r"missing\.fits"):
+        encoder.encode([frames[0], "missing.fits"])
+
+
+def test_encode_files_goes_on_in_order(encoder, frames, tmp_path):
+    bad = tmp_path / "bad.fits"
+    bad.write_bytes(b"nothing")
+    paths = [str(path) for path in frames]
+    mixed = [paths[0], str(bad), *paths[1:], str(bad)]
+    results = list(encoder.encode_files(mixed))
+    assert [type(item) for item in results] == [Encoded, Failure, *[Encoded] * (len(paths) - 1), Failure]
+    assert [item.image.path for item in results if isinstance(item, Encoded)] == paths
+    assert all("bad.fits" in item.message for item in results if isinstance(item, Failure))
+
+
+def test_binarize_thresholds_each_unit(encoder):
+    hashes = np.random.default_rng(0).random((4, encoder.dim), np.float32)
+    bits = fh.unpack_bits(encoder.binarize(hashes), encoder.n_bits)
+    np.testing.assert_array_equal(bits, hashes > np.array(encoder.metadata["thresholds"], np.float32))
+
+
+def test_every_damaged_byte_is_noticed(tiny_encoder, tmp_path):
+    data = tiny_encoder.read_bytes()
+    path = tmp_path / "damaged.onnx"
+    rng = np.random.default_rng(0)
+    cuts = [data[:n] for n in rng.integers(0, len(data), 20)]
+    flips = [
+        bytes([data[i] ^ 1 << int(rng.integers(8))]).join((data[:i], data[i + 1 :]))
+        for i in rng.integers(0, len(data), 60)
+    ]
+    for damaged in [*cuts, *flips, data + b"\0", b""]:
+        path.write_bytes(damaged)
+        with pytest.raises(fh.EncoderError, match=r"damaged\.onnx"):
+            fh.load_encoder(path)
+
+
+@pytest.mark.parametrize("name", ["no-such-encoder", "/nowhere/x.onnx", ""])
+def test_unknown_encoders_are_named(name):
+    with pytest.raises(fh.EncoderError, match=r"comes with fasthash|director"):
+        fh.load_encoder(name)
+
+
+def test_another_onnx_file_is_refused(tmp_path):
+    onnx = pytest.importorskip("onnx", reason="needs the extra [train]")
+    info = [onnx.helper.make_tensor_value_info(name, 1, ["n", 2]) for name in ("x", "y")]
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "g", info[:1], info[1:])
+    path = tmp_path / "other.onnx"
+    path.write_bytes(onnx.helper.make_model(graph).SerializeToString())
+    with pytest.raises(fh.EncoderError, match=r"other\.onnx.*not a fasthash encoder"):
+        fh.load_encoder(path)
+
+
+@pytest.mark.parametrize("name", fh.shipped_encoders())
+def test_shipped_encoders(name, frames):
+    encoder = fh.load_encoder(name)
+    assert encoder.name == name
+    hashes = encoder.encode(list(frames[:3]))
+    assert hashes.shape == (3, encoder.dim)
+    assert encoder.binarize(hashes).shape == (3, (encoder.n_bits + 7) // 8)
+
+
+def test_the_sun_is_turned_by_its_header(encoder):
+    """The same Sun written with CROTA2 = 180, or 90, gives the same hash."""
+    rng = np.random.default_rng(0)
+    pixels = rng.normal(0, 200, (80, 80)).astype("f4")
+    header = {"CRPIX1": 40.5, "CRPIX2": 40.5, "CDELT1": 24.0, "CDELT2": 24.0, "RSUN_OBS": 960.0, "CROTA2": 0.0}
+    upright = encoder.encode(Image(pixels, header=header))
+    for quarter_turns in (1, 2, 3):
+        # CROTA2 turns north clockwise in an array whose rows run upwards: from the last row to the last column.
+        turned = np.rot90(pixels, quarter_turns)
+        image = Image(np.ascontiguousarray(turned), header={**header, "CROTA2": 90.0 * quarter_turns})
+        np.testing.assert_allclose(encoder.encode(image), upright, atol=1e-6)
+
+
+def test_pixels_off_the_disk_never_count(encoder):
+    pixels = np.random.default_rng(0).normal(0, 200, (80, 80)).astype("f4")
+    header = {"CRPIX1": 40.5, "CRPIX2": 40.5, "CDELT1": 24.0, "CDELT2": 24.0, "RSUN_OBS": 840.0}
+    y, x = np.mgrid[:80, :80] - 39.5
+    off = np.hypot(x, y) > 35
+    noisy, missing = pixels.copy(), pixels.copy()
+    noisy[off], missing[off] = 999, np.nan
+    expected = encoder.encode(Image(missing, header=header))
+    np.testing.assert_array_equal(encoder.encode(Image(noisy, header=header)), expected)
+    np.testing.assert_array_equal(encoder.encode(missing), expected)
