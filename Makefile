@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-NATIVE := setup.py pyproject.toml $(wildcard csrc/*) fasthash/_hamming.pyx
+NATIVE := setup.py pyproject.toml $(wildcard csrc/* fasthash/*.pyx)
 
 .PHONY: demo test bench install solar-paper clean
 .DELETE_ON_ERROR:
@@ -38,4 +38,4 @@ solar-paper: install
 	    --seed 1 --data '730 days from 2011-06-01, every 4 h, 256 x 256, simulated by fasthash, seed 1'
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info fasthash/_hamming.c fasthash/*.so fasthash-demo
+	rm -rf $(VENV) build dist *.egg-info fasthash/_hamming.c fasthash/_vectors.c fasthash/*.so fasthash-demo

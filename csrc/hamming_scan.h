@@ -7,6 +7,8 @@
  * with them their least: while it is no nearer than the k-th hit so far, which soon is nearly always, the block is
  * done with one comparison. A block serves every query before the next one is read from memory.
  */
+#include "topk.h"
+
 #define BLOCK 512
 
 /* Distances of a block; returns their least. */
@@ -20,52 +22,24 @@ TARGET static inline unsigned block_distances(const uint8_t *query, const uint8_
     return least;
 }
 
-/* Restore the max-heap keys[0..n) after its root has changed. */
-TARGET static inline void sift_down(uint64_t *keys, size_t n)
-{
-    const uint64_t key = keys[0];
-    size_t hole = 0, child;
-    while ((child = 2 * hole + 1) < n) {
-        child += child + 1 < n && keys[child + 1] > keys[child];
-        if (keys[child] <= key)
-            break;
-        keys[hole] = keys[child];
-        hole = child;
-    }
-    keys[hole] = key;
-}
-
-TARGET static inline void sort_heap(uint64_t *keys, size_t n)
-{
-    while (n-- > 1) {
-        const uint64_t greatest = keys[0];
-        keys[0] = keys[n];
-        keys[n] = greatest;
-        sift_down(keys, n);
-    }
-}
-
 static inline uint64_t make_key(unsigned distance, uint64_t index)
 {
     return (uint64_t)distance << HAMMING_INDEX_BITS | index;
 }
 
-/* Codes come in index order, so one that ties with the farthest hit kept comes after it: strictly nearer is right. */
+/* Codes come in index order, so one that ties with the farthest hit kept comes after it: only nearer ones enter. */
 TARGET static inline void offer_block(const uint16_t *found, size_t count, uint64_t index, size_t k, uint64_t *heap)
 {
     for (size_t i = 0; i < count; i++)
-        if (found[i] < heap[0] >> HAMMING_INDEX_BITS) {
-            heap[0] = make_key(found[i], index + i);
-            sift_down(heap, k);
-        }
+        if (found[i] < heap[0] >> HAMMING_INDEX_BITS)
+            topk_replace(heap, k, make_key(found[i], index + i));
 }
 
 TARGET static void scan_knn(const uint8_t *queries, size_t n_queries, const uint8_t *codes, size_t n_codes,
                             size_t n_bytes, uint64_t first, size_t k, uint64_t *keys)
 {
     uint16_t found[BLOCK];
-    for (size_t i = 0; i < n_queries * k; i++)
-        keys[i] = UINT64_MAX; /* farther than any code */
+    topk_clear(keys, n_queries * k);
     for (size_t start = 0; start < n_codes; start += BLOCK) {
         const size_t count = n_codes - start < BLOCK ? n_codes - start : BLOCK;
         for (size_t q = 0; q < n_queries; q++) {
@@ -77,7 +51,7 @@ TARGET static void scan_knn(const uint8_t *queries, size_t n_queries, const uint
         }
     }
     for (size_t q = 0; q < n_queries; q++)
-        sort_heap(keys + q * k, k);
+        topk_sort(keys + q * k, k);
 }
 
 TARGET static size_t scan_range(const uint8_t *query, const uint8_t *codes, size_t n_codes, size_t n_bytes,

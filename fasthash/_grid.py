@@ -42,26 +42,37 @@ class _BytesModel(models.PrimitiveModel):
 
 @intrinsic
 def _splat(typingctx, value):
-    """The byte ``value`` in every lane."""
+    """The low byte of ``value`` in every lane."""
 
     def codegen(context, builder, signature, args):
-        one = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), args[0], ir.IntType(32)(0))
+        byte = builder.trunc(args[0], ir.IntType(8))
+        one = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), byte, ir.IntType(32)(0))
         return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(ir.IntType(32), LANES), None))
 
-    return _bytes(types.uint8), codegen
+    return _bytes(types.int64), codegen
 
 
 @intrinsic
-def _add_equal(typingctx, totals, array, start, own):
-    """``totals`` with one more in every lane where ``array[start : start + 32]`` equals ``own``."""
+def _load(typingctx, array, start):
+    """``array[start : start + 32]``."""
 
     def codegen(context, builder, signature, args):
-        data = context.make_array(array)(context, builder, args[1]).data
-        address = builder.bitcast(builder.gep(data, [args[2]]), _VECTOR.as_pointer())
-        equal = builder.icmp_unsigned("==", builder.load(address, align=1), args[3])
+        data = context.make_array(array)(context, builder, args[0]).data
+        address = builder.bitcast(builder.gep(data, [args[1]]), _VECTOR.as_pointer())
+        return builder.load(address, align=1)
+
+    return _bytes(array, types.int64), codegen
+
+
+@intrinsic
+def _add_equal(typingctx, totals, block, own):
+    """``totals`` with one more in every lane where ``block`` equals ``own``."""
+
+    def codegen(context, builder, signature, args):
+        equal = builder.icmp_unsigned("==", args[1], args[2])
         return builder.sub(args[0], builder.sext(equal, _VECTOR))
 
-    return _bytes(_bytes, array, types.intp, _bytes), codegen
+    return _bytes(_bytes, _bytes, _bytes), codegen
 
 
 @intrinsic
@@ -84,13 +95,25 @@ def _count_few(numbers, used, counts):
     vectors = (used + LANES - 1) // LANES
     for i in range(used, vectors * LANES):
         numbers[i] = counts.size
-    for j in range(counts.size):
-        own = _splat(np.uint8(j))
-        for first in range(0, vectors, _MAX_VECTORS):
-            totals = _splat(np.uint8(0))
-            for v in range(first, min(first + _MAX_VECTORS, vectors)):
-                totals = _add_equal(totals, numbers, v * LANES, own)
-            counts[j] += _sum(totals)
+    for first in range(0, vectors, _MAX_VECTORS):
+        last = min(first + _MAX_VECTORS, vectors)
+        for j in range(0, counts.size, 4):  # four bins for each load
+            own_0, own_1, own_2, own_3 = _splat(j), _splat(j + 1), _splat(j + 2), _splat(j + 3)
+            none = _splat(0)
+            total_0, total_1, total_2, total_3 = none, none, none, none
+            for v in range(first, last):
+                block = _load(numbers, v * LANES)
+                total_0 = _add_equal(total_0, block, own_0)
+                total_1 = _add_equal(total_1, block, own_1)
+                total_2 = _add_equal(total_2, block, own_2)
+                total_3 = _add_equal(total_3, block, own_3)
+            counts[j] += _sum(total_0)
+            if j + 1 < counts.size:
+                counts[j + 1] += _sum(total_1)
+            if j + 2 < counts.size:
+                counts[j + 2] += _sum(total_2)
+            if j + 3 < counts.size:
+                counts[j + 3] += _sum(total_3)
 
 
 @njit(**_OPTIONS)

@@ -18,6 +18,8 @@ class Progress:
             return
         self._last = now
         seconds = now - self._start
+        if not self._terminal and seconds < 10:  # over before anyone could wonder: a log holds messages alone
+            return
         rate = f"{done / seconds:.1f}/s" if seconds > 0 else ""
         text = f"{self._what}: {done} of {total}, {seconds:.0f} s, {rate}{f', {note}' if note else ''}"
         if self._terminal:

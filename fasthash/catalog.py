@@ -218,7 +218,7 @@ class Catalog:
             for item in batch:
                 image = item.image
                 time = None if np.isnat(image.time) else int(image.time.astype(np.int64))
-                row = (image.path, image.digest, time, "", item.hash.astype("<f4").tobytes())
+                row = (_storable(image.path), image.digest, time, "", item.hash.astype("<f4").tobytes())
                 sql = (
                     "INSERT OR IGNORE INTO images (path, digest, time, label, hash, checksum) VALUES (?, ?, ?, ?, ?, ?)"
                 )
@@ -248,9 +248,9 @@ class Catalog:
         sql = "SELECT path, digest, time, label, hash, checksum FROM images ORDER BY id"
         paths, times, labels, hashes = [], [], [], []
         for number, (*row, checksum) in enumerate(self._connection.execute(sql), start=1):
-            if _checksum(*row) != checksum or len(row[4]) != 4 * self.encoder.dim:
+            if not _is_sound(row, checksum) or len(row[4]) != 4 * self.encoder.dim:
                 raise CorruptFileError(f"{self.path / _DATABASE}: row {number} ({row[0]}) is damaged")
-            paths.append(row[0])
+            paths.append(os.fsdecode(row[0]))
             times.append(NAT if row[2] is None else np.datetime64(row[2], "ms"))
             labels.append(row[3])
             hashes.append(row[4])
@@ -343,6 +343,22 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _checksum(path: str, digest: str, time: int | None, label: str, vector: bytes) -> bytes:
-    text = "\0".join((path, digest, str(time), label)).encode("utf-8", "surrogatepass")
+def _storable(path: str) -> str | bytes:
+    """A path as SQLite can hold it: a file name that is no valid text goes in as its bytes."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(path)
+    return path
+
+
+def _is_sound(row: list[Any], checksum: bytes) -> bool:
+    try:
+        return _checksum(*row) == checksum
+    except TypeError:  # damage may change a value's type
+        return False
+
+
+def _checksum(path: str | bytes, digest: str, time: int | None, label: str, vector: bytes) -> bytes:
+    text = "\0".join((os.fsdecode(path), digest, str(time), label)).encode("utf-8", "surrogatepass")
     return hashlib.blake2b(text + b"\0" + vector, digest_size=8).digest()

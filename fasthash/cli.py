@@ -62,7 +62,12 @@ def _describe(error: Exception) -> str:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(_printable(line), file=sys.stderr, flush=True)
+
+
+def _printable(text: str) -> str:
+    """One line, whatever is in a file's name: line breaks, escapes and bytes that are no text are spelled out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _print_json(value: Any) -> None:
@@ -149,11 +154,15 @@ def _encode(args: argparse.Namespace) -> None:
     from fasthash.catalog import remarks_on
     from fasthash.encoder import Encoded, Failure, load_encoder
 
-    if Path(args.output).suffix != ".npz":
-        raise FastHashError(f"-o {args.output}: expected a name ending in .npz")
+    target = Path(args.output)
+    if target.suffix != ".npz":
+        raise FastHashError(f"-o {target}: expected a name ending in .npz")
+    if target.is_dir() or not target.parent.is_dir():  # say so now, not after hours of encoding
+        raise FastHashError(f"-o {target}: {'it is a folder' if target.is_dir() else 'its folder does not exist'}")
     encoder = load_encoder(args.encoder)
     paths, problems = _find(args)
     encoded: list[Encoded] = []
+    seen: dict[str, str] = {}
     progress = Progress("encoded")
     for done, item in enumerate(encoder.encode_files(paths, args.threads, _limits(args)), start=1):
         progress(done, len(paths))
@@ -162,6 +171,9 @@ def _encode(args: argparse.Namespace) -> None:
         else:
             encoded.append(item)
             _warn(f"{item.image.path}: {text}" for text in remarks_on(item))
+            twin = seen.setdefault(item.image.digest, item.image.path)
+            if twin != item.image.path:
+                _warn([f"{item.image.path}: the same content as {twin}"])
     _report_skipped(problems, done=len(encoded))
     hashes = np.stack([item.hash for item in encoded])
     arrays: dict[str, Any] = {
@@ -223,7 +235,7 @@ def _search(args: argparse.Namespace) -> None:
         return
     print(f"{'rank':>4}  {'distance':>10}  {'time (UTC)':<23}  {'label':<8}  path")
     for hit in hits:
-        print(f"{hit.rank:>4}  {hit.distance:>10.5g}  {hit.time:<23}  {hit.label:<8}  {hit.path}")
+        print(f"{hit.rank:>4}  {hit.distance:>10.5g}  {hit.time:<23}  {hit.label:<8}  {_printable(hit.path)}")
 
 
 def _draw_gallery(path: str, query: Any, hits: Iterable[Any], encoder: str, metric: str) -> None:
@@ -301,7 +313,7 @@ def _demo(args: argparse.Namespace) -> None:
 
 
 def _limits(args: argparse.Namespace) -> Limits:
-    return Limits(max_pixels=args.max_pixels, max_bytes=max(8 * args.max_pixels, DEFAULT_LIMITS.max_bytes))
+    return Limits(max_pixels=args.max_pixels, max_bytes=max(8 * args.max_pixels + 2**24, DEFAULT_LIMITS.max_bytes))
 
 
 def _find(args: argparse.Namespace) -> tuple[list[str], list[str]]:

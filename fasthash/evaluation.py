@@ -308,6 +308,6 @@ def _as_times(times: Any, n: int) -> NDArray[np.datetime64]:
 
 def _as_milliseconds(name: str, value: Span) -> int:
     span = value if isinstance(value, np.timedelta64) else parse_span(name, str(value))
-    if not span >= np.timedelta64(0):  # nor is NaT
+    if not span >= np.timedelta64(0, "ms"):  # nor is NaT
         raise ArgumentError(f"{name}: expected at least 0, got {value!r}")
     return int(span.astype("timedelta64[ms]").astype(np.int64))

@@ -1,315 +1,86 @@
 """Nearest neighbours among float vectors: exact, and by HNSW graph, behind one interface.
 
-Both metrics are Euclidean at heart: `_embed` turns vectors into float64 points, and a distance is the Euclidean one
-between points ("l2") or half its square ("cosine"). Every distance that leaves this module comes from `_distances`:
-float64, by differences, rounded once to float32. Everything else here only decides which pairs are worth that.
+Every distance that leaves this module comes from one kernel (csrc/vectors.h says which sum it is): float64, rounded
+once to float32, the same bits for the same two vectors wherever they are met. A graph only proposes rows.
 """
 
 import contextlib
-import functools
 import logging
 import os
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fasthash._hamming import available_levels as all_levels
+from fasthash._parallel import map_shares
 from fasthash._storage import read_container, write_container
 from fasthash._validation import as_vectors, check_choice, check_int, check_threads
+from fasthash._vectors import METRIC_CODES, ROW_BITS, available_levels, knn
 from fasthash.errors import ArgumentError, CorruptFileError, FastHashError
+from fasthash.hamming import simd_level
 
 Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Keys = NDArray[np.uint64]
 Hits = tuple[Floats, Ints]
 PathLike = str | os.PathLike[str]
-Index = TypeVar("Index", bound="_VectorIndex")
+Index = TypeVar("Index", bound="FlatIndex")
 
-METRICS = ("l2", "cosine")
+METRICS = tuple(METRIC_CODES)
 _MAX_DIM = 65536
-
-_QUERIES = 64  # queries of one matrix product; more would not make it faster
-_PRODUCTS = 2**18  # products of one block: 1 MiB of float32, so that they stay in the L2 cache
-_SAMPLE = 1024  # rows that a search takes its first limit from
-_BLOCK = 2**20  # float64 coordinates in one scratch array: 8 MiB, and a thread holds at most a handful of them
-_SAME_DIRECTION = 1e-24  # a cosine distance below this is the rounding of float64 normalisation, and returned as 0
+_MAX_ROWS = 1 << ROW_BITS
+_ROW_MASK, _ROW_SHIFT = np.uint64(_MAX_ROWS - 1), np.uint64(ROW_BITS)
+# The kernel's best level that does not exceed the instruction set in use.
+_LEVELS = {
+    name: sum(own in all_levels()[: i + 1] for own in available_levels()) - 1 for i, name in enumerate(all_levels())
+}
+_WORTH_A_THREAD = 2**20  # coordinates to compare: about as long as it takes to start one
 
 _SCAN_ROWS = 5000  # up to so many rows a scan is about as fast as a graph, and exact
 _SCAN_FRACTION = 50  # for more than 1/50 of all rows, a scan beats a graph
 _TAIL_FRACTION = 8  # a graph is rebuilt when the rows added since exceed 1/8 of its own
-_TWINS = 32  # rows of one graph node that are always looked at (of more than that, the first k)
-
-
-# ---------------------------------------------------------------- distances
-
-
-def _embed(vectors: NDArray[Any], metric: str, zero_axis: int) -> Doubles:
-    """Float64 points (n, d) or, for cosine, unit vectors (n, d + 2).
-
-    The two extra axes are for zero vectors, which have no direction: zero rows go to one and zero queries to the
-    other, and so stand at cosine distance 1 from everything.
-    """
-    points = vectors.astype(np.float64)
-    if metric == "l2":
-        return points
-    norms = np.sqrt(np.einsum("ij,ij->i", points, points))
-    zero = norms == 0.0
-    points /= np.where(zero, 1.0, norms)[:, np.newaxis]
-    return np.concatenate([points, *(zero[:, np.newaxis] * (axis == zero_axis) for axis in (0, 1))], axis=1)
-
-
-def _embed_rows(vectors: NDArray[Any], metric: str) -> Doubles:
-    return _embed(vectors, metric, 0)
-
-
-def _embed_queries(vectors: NDArray[Any], metric: str) -> Doubles:
-    return _embed(vectors, metric, 1)
-
-
-def _distances(points: Doubles, vectors: Floats, metric: str, of: Ints, to: Ints) -> Floats:
-    """The distance of each pair (embedded query ``of[i]``, row ``to[i]``)."""
-    out = np.empty(len(of), np.float32)
-    step = max(1, _BLOCK // points.shape[1])
-    for start in range(0, len(of), step):
-        pairs = slice(start, start + step)
-        difference = _embed_rows(vectors[to[pairs]], metric)
-        difference -= points[of[pairs]]
-        squared = np.einsum("ij,ij->i", difference, difference)
-        if metric == "l2":
-            with np.errstate(over="ignore"):  # beyond float32's range a distance is infinite
-                out[pairs] = np.sqrt(squared)
-        else:
-            out[pairs] = np.where(squared < 2 * _SAME_DIRECTION, 0.0, 0.5 * squared)
-    return out
-
-
-def _pairs(mask: NDArray[np.bool_]) -> tuple[Ints, Ints]:
-    """Where a mask over (query, row) holds, sorted."""
-    of, to = np.divmod(np.flatnonzero(mask), mask.shape[1])  # far faster than np.nonzero where few are
-    return of, to
-
-
-def _best(n_queries: int, k: int, of: Ints, to: Ints, distances: Floats) -> Hits:
-    """The k nearest pairs of each query, by (distance, row); where there are fewer, infinity and -1 follow."""
-    if n_queries == 1 and len(of) >= k:  # the same in fewer steps
-        order = np.lexsort((to, distances))[:k]
-        return distances[np.newaxis, order], to[np.newaxis, order]
-    order = np.lexsort((to, distances, of))
-    of, to, distances = of[order], to[order], distances[order]
-    rank = np.arange(len(of)) - np.searchsorted(of, np.arange(n_queries))[of]
-    kept = rank < k
-    where = of[kept], rank[kept]
-    best = np.full((n_queries, k), np.inf, np.float32)
-    rows = np.full((n_queries, k), -1, np.int64)
-    best[where], rows[where] = distances[kept], to[kept]
-    return best, rows
+_BATCH = 4096  # queries nmslib is asked at a time, for its answers to stay in bounded memory
 
 
 # ---------------------------------------------------------------- the exact scan
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """What a search looks at: an unchanging snapshot of vectors (n, d) and of what `_terms` says of each (n,)."""
+def _nearest(queries: Floats, vectors: Floats, metric: str, k: int, threads: int, subset: Ints | None = None) -> Keys:
+    """Keys (n_queries, min(k, n)) of the nearest of all n rows, or of a ``subset`` in any order, none twice.
 
-    vectors: Floats
-    terms: Floats
-
-    def __len__(self) -> int:
-        return len(self.vectors)
-
-    def block(self, start: int, stop: int, subset: Ints | None) -> tuple[Floats, Floats]:
-        rows: Any = slice(start, stop) if subset is None else subset[start:stop]
-        return self.vectors[rows], self.terms[rows]
-
-
-def _slack(dim: int, unit: float) -> float:
-    """Bounds the relative error of a proxy; ``unit`` is the rounding of its arithmetic.
-
-    A dot product of d terms is off by at most d u |q||x| / (1 - d u), in whatever order it is summed (Higham, Accuracy
-    and Stability of Numerical Algorithms, section 3.1); 24 more roundings cover everything around it: norms,
-    normalisation, centring, the sum and the bound itself.
+    Many queries are shared out among the threads; few queries see the rows shared out, and their keys merged.
     """
-    return (dim + 24) * unit / (1 - (dim + 24) * unit)
+    n = len(vectors) if subset is None else len(subset)
+    keys = np.empty((len(queries), min(k, n)), np.uint64)
+    if keys.size == 0:
+        return keys
+    level, code = _LEVELS[simd_level()], METRIC_CODES[metric]
+    shares = max(1, min(threads, len(queries) * n * vectors.shape[1] // _WORTH_A_THREAD))
+
+    def some_queries(share: int) -> None:
+        part = slice(share * len(queries) // shares, (share + 1) * len(queries) // shares)
+        knn(level, code, queries[part], vectors, subset, 0, n, keys[part])
+
+    def some_rows(share: int) -> Keys:
+        start, stop = share * n // shares, (share + 1) * n // shares
+        found = np.empty((len(queries), min(k, stop - start)), np.uint64)
+        knn(level, code, queries, vectors, subset, start, stop, found)
+        return found
+
+    if shares == 1 or len(queries) >= 4 * shares:
+        map_shares(some_queries, shares)
+        return keys
+    return np.sort(np.concatenate(map_shares(some_rows, min(shares, n)), axis=1), axis=1)[:, :k]
 
 
-_SINGLE, _DOUBLE = 2.0**-24, 2.0**-53  # unit roundoffs
-_ROUNDED = 1 + 4 * _SINGLE  # covers two true squared distances whose roots round to the same float32
-
-
-def _terms(vectors: Floats, metric: str) -> Floats:
-    """What the float32 proxy needs of each row, NaN where float32 might overflow or vanish."""
-    terms = np.empty(len(vectors), np.float32)
-    step = max(1, _BLOCK // max(1, vectors.shape[1]))
-    for start in range(0, len(vectors), step):
-        block = vectors[start : start + step].astype(np.float64)
-        squared = np.einsum("ij,ij->i", block, block)
-        if metric == "l2":
-            term, floor = squared * (1 - _slack(block.shape[1], _SINGLE)), 0.0
-        else:
-            term, floor = np.where(squared == 0.0, 0.0, 1 / np.sqrt(np.where(squared == 0.0, 1.0, squared))), 1e-30
-        safe = (squared == 0.0) | ((squared >= floor) & (squared < 1e36))
-        terms[start : start + step] = np.where(safe, term, np.nan)
-    return terms
-
-
-class _Single:
-    """Proxies in float32: of the squared distance less |q|^2 (l2), or of minus the cosine.
-
-    A row can only be nearer than a limit if its proxy is at most `bound(limit)`.
-    """
-
-    def __init__(self, queries: Floats, metric: str) -> None:
-        points = queries.astype(np.float64)
-        self._metric, self._slack = metric, _slack(queries.shape[1], _SINGLE)
-        self._squared = np.einsum("ij,ij->i", points, points)
-        self.safe = metric == "cosine" or bool((self._squared < 1e36).all())
-        if metric == "l2":
-            self._factors = -2 * queries if self.safe else queries
-        else:
-            norms = np.sqrt(self._squared)[:, np.newaxis]
-            self._factors = (-points / np.where(norms == 0.0, 1.0, norms)).astype(np.float32)
-
-    def proxies(self, vectors: Floats, terms: Floats) -> Floats:
-        products: Floats = self._factors @ vectors.T
-        if self._metric == "l2":
-            products += terms
-        else:
-            products *= terms
-        return products
-
-    def bound(self, limits: Doubles) -> Floats:
-        if self._metric == "l2":
-            bound = limits**2 * _ROUNDED - self._squared * (1 - self._slack) + 1e-30
-        else:
-            bound = limits * _ROUNDED - 1 + self._slack + 1e-18
-        with np.errstate(over="ignore"):
-            return np.nextafter(bound.astype(np.float32), np.float32(np.inf))[:, np.newaxis]
-
-
-class _Double:
-    """The same in float64, on points centred at the queries' median: for what float32 cannot tell apart."""
-
-    def __init__(self, points: Doubles, metric: str) -> None:
-        self._metric, self._slack = metric, _slack(points.shape[1], _DOUBLE)
-        self._centre = np.median(points, axis=0)
-        centred = points - self._centre
-        self._squared = np.einsum("ij,ij->i", centred, centred)
-        self._factors = -2 * centred
-
-    def proxies(self, vectors: Floats) -> Doubles:
-        centred = _embed_rows(vectors, self._metric)
-        centred -= self._centre
-        squared = np.einsum("ij,ij->i", centred, centred)
-        products: Doubles = self._factors @ centred.T
-        products += squared * (1 - self._slack)
-        return products
-
-    def bound(self, limits: Doubles) -> Doubles:
-        # Where float32 has no digits left, distances round to its smallest steps.
-        squared = (limits + 1.5e-45) ** 2 if self._metric == "l2" else 2 * (limits + _SAME_DIRECTION)
-        return (squared * _ROUNDED - self._squared * (1 - self._slack))[:, np.newaxis]
-
-
-class _Scan:
-    """The exact k nearest rows of a few queries, in bounded memory.
-
-    Block by block, proxies say which rows may be among the k nearest; those get their distance and are offered to the
-    best so far, whose k-th distance is the limit for the rows to come.
-    """
-
-    def __init__(self, queries: Floats, metric: str, k: int) -> None:
-        self._metric, self._k = metric, k
-        self._points = _embed_queries(queries, metric)
-        self._single = _Single(queries, metric)
-        self._pairs: list[tuple[Ints, Ints, Floats]] = []
-        self._pending = 0
-        self._limits = np.full(len(queries), np.inf)
-
-    @functools.cached_property
-    def _double(self) -> _Double:
-        return _Double(self._points, self._metric)
-
-    def run(self, rows: _Rows, subset: Ints | None) -> Hits:
-        n = len(rows) if subset is None else len(subset)
-        step = max(1, min(_PRODUCTS // len(self._points), _BLOCK // self._points.shape[1]))
-        for start in range(0, n, step):
-            stop = min(start + step, n)
-            vectors, terms = rows.block(start, stop, subset)
-            of, to = self._candidates(vectors, terms, first=start == 0)
-            distances = _distances(self._points, vectors, self._metric, of, to)
-            near = distances <= self._limits[of]
-            to = to + start if subset is None else subset[to + start]
-            self._offer(of[near], to[near], distances[near])
-        return self._merge()
-
-    def _candidates(self, vectors: Floats, terms: Floats, first: bool) -> tuple[Ints, Ints]:
-        """Pairs (query, row of the block) that may be nearer than the limit, sorted."""
-        few = len(self._points) * (2 * self._k + len(vectors) // 16)
-        if self._single.safe and not np.isnan(terms).any():
-            proxies = self._single.proxies(vectors, terms)
-            if first:
-                self._seed(proxies, vectors)
-            mask = proxies <= self._single.bound(self._limits)
-            if np.count_nonzero(mask) <= few:
-                return _pairs(mask)
-        exact = self._double.proxies(vectors)
-        if first:
-            self._seed(exact, vectors)
-        return _pairs(exact <= self._double.bound(self._limits))
-
-    def _seed(self, proxies: NDArray[Any], vectors: Floats) -> None:
-        """The largest distance of any k rows is a limit, and a good one if they are the best of a sample."""
-        proxies = proxies[:, : max(self._k, _SAMPLE)]
-        n_queries, n = proxies.shape
-        if n < self._k:
-            return
-        to = np.argpartition(proxies, self._k - 1, axis=1)[:, : self._k].ravel()
-        of = np.repeat(np.arange(n_queries), self._k)
-        seeds = _distances(self._points, vectors, self._metric, of, to)
-        np.minimum(self._limits, seeds.reshape(n_queries, self._k).max(axis=1), out=self._limits)
-
-    def _offer(self, of: Ints, to: Ints, distances: Floats) -> None:
-        self._pairs.append((of, to, distances))
-        self._pending += len(of)
-        if self._pending >= len(self._points) * self._k:
-            best, rows = self._merge()
-            held = rows >= 0
-            self._pairs = [(_pairs(held)[0], rows[held], best[held])]
-            self._pending = 0
-            np.minimum(self._limits, best[:, -1], out=self._limits)
-
-    def _merge(self) -> Hits:
-        of, to, distances = (np.concatenate(parts) for parts in zip(*self._pairs, strict=True))
-        return _best(len(self._points), self._k, of, to, distances)
-
-
-def _scan(queries: Floats, rows: _Rows, metric: str, k: int, num_threads: int, subset: Ints | None = None) -> Hits:
-    """The exact k nearest of ``rows``, or of a rising ``subset`` of them; blocks of queries share out the threads."""
-    n = len(rows) if subset is None else len(subset)
-    k = min(k, n)
-    if k == 0 or len(queries) == 0:
-        return np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
-    size = max(1, min(_QUERIES, -(-len(queries) // num_threads), _BLOCK // k))
-    blocks = [queries[start : start + size] for start in range(0, len(queries), size)]
-
-    def one(block: Floats) -> Hits:
-        return _Scan(block, metric, k).run(rows, subset)
-
-    if num_threads == 1 or len(blocks) == 1:
-        parts = [one(block) for block in blocks]
-    else:
-        with ThreadPoolExecutor(num_threads) as pool:
-            parts = list(pool.map(one, blocks))
-    distances, indices = zip(*parts, strict=True)
-    return np.concatenate(distances), np.concatenate(indices)
+def _decode(keys: Keys) -> Hits:
+    return (keys >> _ROW_SHIFT).astype(np.uint32).view(np.float32), (keys & _ROW_MASK).astype(np.int64)
 
 
 def _as_subset(rows: Any, n: int) -> Ints | None:
@@ -330,6 +101,12 @@ def _as_subset(rows: Any, n: int) -> Ints | None:
     return np.unique(array).astype(np.int64)
 
 
+def _check_rows(n: int) -> int:
+    if n > _MAX_ROWS:
+        raise ArgumentError(f"vectors: expected at most {_MAX_ROWS} rows in all, got {n}")
+    return n
+
+
 def knn_exact(
     queries: Any, vectors: Any, k: int, metric: str = "l2", num_threads: int = -1, rows: Any = None
 ) -> tuple[Floats, Ints]:
@@ -343,47 +120,44 @@ def knn_exact(
     `FlatIndex`. Raises ArgumentError.
     """
     vectors = as_vectors("vectors", vectors)
-    dim = check_int("vectors: dimensions", vectors.shape[1], 1, _MAX_DIM)
+    n, dim = _check_rows(len(vectors)), check_int("vectors: dimensions", vectors.shape[1], 1, _MAX_DIM)
     queries = as_vectors("queries", queries, dim)
-    k, metric = check_int("k", k, 1), check_choice("metric", metric, METRICS)
-    threads, subset = check_threads(num_threads), _as_subset(rows, len(vectors))
-    return _scan(queries, _Rows(vectors, _terms(vectors, metric)), metric, k, threads, subset)
+    k, metric, threads = check_int("k", k, 1), check_choice("metric", metric, METRICS), check_threads(num_threads)
+    return _decode(_nearest(queries, vectors, metric, k, threads, _as_subset(rows, n)))
 
 
 # ---------------------------------------------------------------- indexes
 
 
-class _VectorIndex:
-    """What both indexes share: the vectors, and how they are added, seen, saved and loaded."""
+class FlatIndex:
+    """Exact nearest neighbours by a scan of every vector.
 
-    _kind: ClassVar[str]
+    dim: the number of dimensions; metric: "l2", the Euclidean distance itself (not its square, as some libraries
+    have it), or "cosine", 1 - cosine similarity in [0, 2] (a zero vector is at distance 1 from everything, itself too).
+
+    Exact in the strict sense: every distance is a float64 sum over the differences, rounded once to float32, and hits
+    are ordered by (distance, index). It is the same on every host and for any number of threads.
+    """
+
+    _kind: ClassVar[str] = "flat-index"
+    _options: ClassVar[tuple[str, ...]] = ("dim", "metric")  # the constructor's, kept in files
 
     def __init__(self, dim: int, metric: str = "l2") -> None:
-        self._dim = check_int("dim", dim, 1, _MAX_DIM)
-        self._metric = check_choice("metric", metric, METRICS)
+        self.dim = check_int("dim", dim, 1, _MAX_DIM)
+        self.metric = check_choice("metric", metric, METRICS)
         self._adding = threading.Lock()
-        self._buffer = _Rows(np.empty((0, self._dim), np.float32), np.empty(0, np.float32))
-        self._rows = self._buffer
-
-    @property
-    def dim(self) -> int:
-        """The number of dimensions."""
-        return self._dim
-
-    @property
-    def metric(self) -> str:
-        """The metric: "l2" or "cosine"."""
-        return self._metric
+        self._buffer = np.empty((0, self.dim), np.float32)
+        self._vectors = self._buffer  # the rows in use; replaced as a whole, so that a search may keep the one it took
 
     @property
     def ntotal(self) -> int:
         """The number of vectors held."""
-        return len(self._rows)
+        return len(self._vectors)
 
     @property
     def vectors(self) -> Floats:
         """A read-only view, float32 (ntotal, dim), of the vectors held now."""
-        view = self._rows.vectors[:]
+        view = self._vectors[:]
         view.flags.writeable = False
         return view
 
@@ -391,85 +165,66 @@ class _VectorIndex:
         return self.ntotal
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(dim={self._dim}, metric={self._metric!r}, ntotal={self.ntotal})"
+        return f"{type(self).__name__}(dim={self.dim}, metric={self.metric!r}, ntotal={self.ntotal})"
 
     def add(self, vectors: Any) -> None:
         """Add vectors, float32 (n, dim) or (dim,), finite; their indices go on from ntotal.
 
         All or none are added, and a search under way in another thread does not see them. Raises ArgumentError.
         """
-        new = as_vectors("vectors", vectors, self._dim)
-        terms = _terms(new, self._metric)
+        new = as_vectors("vectors", vectors, self.dim)
         with self._adding:
-            n, total = len(self._rows), len(self._rows) + len(new)
+            n, total = self.ntotal, _check_rows(self.ntotal + len(new))
             if total > len(self._buffer):
-                self._grow(max(total, n + n // 2))
-            # Snapshots share the buffer, but none reaches beyond row n.
-            self._buffer.vectors[n:total], self._buffer.terms[n:total] = new, terms
-            self._rows = _Rows(self._buffer.vectors[:total], self._buffer.terms[:total])
-
-    def _grow(self, capacity: int) -> None:
-        old = self._rows
-        self._buffer = _Rows(np.empty((capacity, self._dim), np.float32), np.empty(capacity, np.float32))
-        self._buffer.vectors[: len(old)], self._buffer.terms[: len(old)] = old.vectors, old.terms
-
-    def _check_search(self, queries: Any, k: int, num_threads: int) -> tuple[Floats, int, int]:
-        return as_vectors("queries", queries, self._dim), check_int("k", k, 1), check_threads(num_threads)
-
-    def _write(self, path: PathLike, rows: _Rows, meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
-        meta = {"dim": self._dim, "metric": self._metric, **meta}
-        write_container(path, self._kind, meta, {"vectors": rows.vectors, **arrays})
-
-    @classmethod
-    def _read(cls: type[Index], path: PathLike, *names: str) -> tuple[Index, dict[str, Any], dict[str, NDArray[Any]]]:
-        """An index with the file's vectors; ``names`` of the meta data are handed to the constructor."""
-        meta, arrays = read_container(path, cls._kind)
-        try:
-            index = cls(meta["dim"], meta["metric"], **{name: meta[name] for name in names})
-            index.add(arrays.pop("vectors"))
-        except (KeyError, ArgumentError) as error:
-            raise CorruptFileError(f"{path}: not a {cls._kind} that this fasthash can read: {error}") from error
-        return index, meta, arrays
-
-
-class FlatIndex(_VectorIndex):
-    """Exact nearest neighbours by a scan of every vector.
-
-    dim: the number of dimensions; metric: "l2", the Euclidean distance itself (not its square, as some libraries
-    have it), or "cosine", 1 - cosine similarity in [0, 2] (a zero vector is at distance 1 from everything, itself too).
-
-    Exact in the strict sense: matrix products in float32 only pick candidates, with a margin that provably covers their
-    rounding; candidates are then measured in float64, by differences, rounded to float32 and ordered by (distance,
-    index). The products run on NumPy's BLAS, whose own threads are set by its environment (OPENBLAS_NUM_THREADS).
-    Scratch memory: some tens of MiB per thread, whatever the number of vectors and queries.
-    """
-
-    _kind = "flat-index"
+                grown = np.empty((max(total, n + n // 2), self.dim), np.float32)
+                grown[:n] = self._vectors
+                self._buffer = grown
+            self._buffer[n:total] = new  # no search has been given these rows yet
+            self._vectors = self._buffer[:total]
 
     def search(self, queries: Any, k: int, num_threads: int = -1, rows: Any = None) -> tuple[Floats, Ints]:
         """The k nearest vectors of each query.
 
-        queries: float32 (n_queries, dim) or (dim,), finite; num_threads: blocks of queries searched at a time
-        (-1: one per core); rows: None, or integers (m,) or a mask (ntotal,) to look at these rows only.
+        queries: float32 (n_queries, dim) or (dim,), finite; num_threads: -1 for every core; rows: None, or integers
+        (m,) or a mask (ntotal,) to look at these rows only.
 
         Returns distances float32 and indices int64, both (n_queries, min(k, n)) for the n rows looked at, ordered by
         (distance, index). Raises ArgumentError.
         """
-        queries, k, threads = self._check_search(queries, k, num_threads)
-        held = self._rows
-        return _scan(queries, held, self._metric, k, threads, _as_subset(rows, len(held)))
+        held, queries = self._vectors, as_vectors("queries", queries, self.dim)
+        k, threads = check_int("k", k, 1), check_threads(num_threads)
+        return _decode(_nearest(queries, held, self.metric, k, threads, _as_subset(rows, len(held))))
 
     def save(self, path: PathLike) -> None:
-        """Write the index as one checksummed file, whole or not at all."""
-        self._write(path, self._rows, {}, {})
+        """Write the index as one checksummed file, whole or not at all; a graph that is due is built first."""
+        meta, arrays = self._extras()  # before the vectors: a graph never covers more rows than there are
+        meta |= {name: getattr(self, name) for name in self._options}
+        write_container(path, self._kind, meta, {"vectors": self._vectors, **arrays})
 
     @classmethod
-    def load(cls, path: PathLike) -> "FlatIndex":
-        """Read an index back; raises CorruptFileError, naming the file, if any byte of it changed."""
-        return cls._read(path)[0]
+    def load(cls: type[Index], path: PathLike) -> Index:
+        """Read an index back; raises CorruptFileError, naming the file, if any byte of it changed.
+
+        The same queries give the same results as before; but a graph of another nmslib is built anew when needed.
+        """
+        meta, arrays = read_container(path, cls._kind)
+        try:
+            index = cls(**{name: meta[name] for name in cls._options})
+            index.add(arrays["vectors"])
+        except (KeyError, ArgumentError) as error:
+            raise CorruptFileError(f"{path}: not a {cls._kind} that this fasthash can read: {error}") from error
+        index._restore(meta, arrays)
+        return index
+
+    def _extras(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """What a file holds beyond the options and the vectors."""
+        return {}, {}
+
+    def _restore(self, meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
+        """Take the extras back."""
 
 
-class HNSWIndex(_VectorIndex):
+class HNSWIndex(FlatIndex):
     """Approximate nearest neighbours by a Hierarchical Navigable Small World graph.
 
     dim, metric: as for `FlatIndex`; M: links of a node (twice as many at the bottom); ef_construction: candidates
@@ -479,10 +234,10 @@ class HNSWIndex(_VectorIndex):
 
     The vectors themselves are the truth, and the graph is a cache over the first of them, built by nmslib:
 
-    - Distances and their order are exact, as in `FlatIndex`: the graph only proposes candidates. Equal vectors share a
-      node, so they are found together, the lowest indices first.
-    - Rows added after the graph was built are scanned. When they exceed an eighth of it, the next search (or `save`)
-      builds a new graph first; `build` does so at a time of your choosing. Meanwhile searches in other threads scan.
+    - Distances and their order are exact, as in `FlatIndex`: the graph only proposes candidates.
+    - Rows that the graph does not hold are scanned: copies of rows that it holds, zero vectors, for l2 those below
+      1e-15 or above 1e15, and rows added since it was built. When these exceed an eighth of it, the next search (or
+      `save`) builds a new graph first; `build` does so at a time of your choosing. Searches in other threads go on.
     - Up to 5000 vectors, and for k above a fiftieth of all, the search is a scan, and exact.
 
     Building is not deterministic: nmslib draws the nodes' levels from an unseeded generator, so two builds may differ
@@ -493,24 +248,15 @@ class HNSWIndex(_VectorIndex):
     """
 
     _kind = "hnsw-index"
+    _options = ("dim", "metric", "M", "ef_construction", "ef")
 
     def __init__(self, dim: int, metric: str = "l2", M: int = 16, ef_construction: int = 200, ef: int = 100) -> None:
         super().__init__(dim, metric)
-        self._M = check_int("M", M, 2, 256)
-        self._ef_construction = check_int("ef_construction", ef_construction, 1, 100_000)
+        self.M = check_int("M", M, 2, 256)
+        self.ef_construction = check_int("ef_construction", ef_construction, 1, 100_000)
         self.ef = ef
         self._graph: _Graph | None = None
         self._building = threading.Lock()
-
-    @property
-    def M(self) -> int:
-        """Links of a node."""
-        return self._M
-
-    @property
-    def ef_construction(self) -> int:
-        """Candidates looked at for each node while building."""
-        return self._ef_construction
 
     @property
     def ef(self) -> int:
@@ -521,49 +267,36 @@ class HNSWIndex(_VectorIndex):
     def ef(self, value: int) -> None:
         self._ef = check_int("ef", value, 1, 100_000)
 
-    def search(self, queries: Any, k: int, num_threads: int = -1) -> tuple[Floats, Ints]:
-        """About the k nearest vectors of each query.
+    def search(self, queries: Any, k: int, num_threads: int = -1, rows: Any = None) -> tuple[Floats, Ints]:
+        """About the k nearest vectors of each query, or exactly those among ``rows``.
 
-        queries: float32 (n_queries, dim) or (dim,), finite; num_threads: -1 for every core, also to build the graph
-        if it is due.
-
-        Returns distances float32 and indices int64, both (n_queries, min(k, ntotal)), ordered by (distance, index);
-        the distances are those `FlatIndex` gives for the same pairs. Raises ArgumentError.
+        Arguments, returns and errors are those of `FlatIndex.search`, and so are the distances of the same pairs; the
+        threads also build the graph if it is due.
         """
-        queries, k, threads = self._check_search(queries, k, num_threads)
+        queries, k = as_vectors("queries", queries, self.dim), check_int("k", k, 1)
+        threads = check_threads(num_threads)
         # If another thread is building, do not wait: what the graph lacks is scanned.
         if self._is_due() and self._building.acquire(blocking=False):
             try:
                 self._build(threads)
             finally:
                 self._building.release()
-        graph = self._graph  # before the rows: a graph never covers more rows than there are
-        rows = self._rows
-        if graph is None or len(queries) == 0 or k * _SCAN_FRACTION > graph.n_rows:
-            return _scan(queries, rows, self._metric, k, threads)
-        step = graph.batch(k, self._ef)
-        parts = [
-            self._search_graph(graph, rows, queries[start : start + step], k, threads)
-            for start in range(0, len(queries), step)
-        ]
-        distances, indices = zip(*parts, strict=True)
-        return np.concatenate(distances), np.concatenate(indices)
-
-    def _search_graph(self, graph: "_Graph", rows: _Rows, queries: Floats, k: int, threads: int) -> Hits:
-        points = _embed_queries(queries, self._metric)
-        of, to = graph.candidates(points, k, self._ef, threads)
-        short = np.flatnonzero(np.bincount(of, minlength=len(queries)) < k)
-        distances = _distances(points, rows.vectors, self._metric, of, to)
-        if len(rows) > graph.n_rows:
-            tail = _Rows(rows.vectors[graph.n_rows :], rows.terms[graph.n_rows :])
-            near, late = _scan(queries, tail, self._metric, k, threads)
-            of = np.concatenate([of, np.repeat(np.arange(len(queries)), late.shape[1])])
-            to = np.concatenate([to, late.ravel() + graph.n_rows])
-            distances = np.concatenate([distances, near.ravel()])
-        best, found = _best(len(queries), k, of, to, distances)
-        if len(short):
-            best[short], found[short] = _scan(queries[short], rows, self._metric, k, threads)
-        return best, found
+        graph = self._graph  # before the vectors: a graph never covers more rows than there are
+        vectors = self._vectors
+        if graph is None or rows is not None or k * _SCAN_FRACTION > graph.n_nodes:
+            return super().search(queries, k, threads, rows)
+        keys, short = np.empty((len(queries), k), np.uint64), []
+        tail = np.arange(graph.n_rows, len(vectors))
+        level, code = _LEVELS[simd_level()], METRIC_CODES[self.metric]
+        for i, found in enumerate(graph.candidates(queries, max(k, self._ef), threads)):
+            if len(found) < k:
+                short.append(i)
+            else:
+                some = np.concatenate([found, graph.outside, tail])
+                knn(level, code, queries[i : i + 1], vectors, some, 0, len(some), keys[i : i + 1])
+        if short:
+            keys[short] = _nearest(queries[short], vectors, self.metric, k, threads)
+        return _decode(keys)
 
     def build(self, num_threads: int = -1) -> None:
         """Build the graph over all vectors now, if any are not in it yet and there are more than 5000."""
@@ -578,58 +311,41 @@ class HNSWIndex(_VectorIndex):
 
     def _build(self, threads: int) -> None:
         if self.ntotal > _SCAN_ROWS:
-            self._graph = _Graph.build(self._rows.vectors, self._metric, self._M, self._ef_construction, threads)
+            self._graph = _Graph.build(self._vectors, self.metric, self.M, self.ef_construction, threads)
 
-    def save(self, path: PathLike) -> None:
-        """Write vectors and graph as one checksummed file, whole or not at all; builds the graph first if it is due."""
+    def _extras(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         with self._building:
             if self._is_due():
                 self._build(check_threads(-1))
-            graph, rows = self._graph, self._rows
-        meta: dict[str, Any] = {"M": self._M, "ef_construction": self._ef_construction, "ef": self._ef}
-        arrays: dict[str, NDArray[Any]] = {}
-        if graph is not None:
-            meta["graph"], arrays = graph.dump()
-        self._write(path, rows, meta, arrays)
+            graph = self._graph
+        if graph is None:
+            return {}, {}
+        meta = {"graph_rows": graph.n_rows, "graph_maker": _maker()}
+        return meta, {"graph": graph.file(), "outside": graph.outside}
 
-    @classmethod
-    def load(cls, path: PathLike) -> "HNSWIndex":
-        """Read an index back; raises CorruptFileError, naming the file, if any byte of it changed.
-
-        The same queries give the same results as before. A graph of another nmslib version is built anew when needed.
-        """
-        index, meta, arrays = cls._read(path, "M", "ef_construction", "ef")
-        if "graph" in meta:
-            index._graph = _Graph.restore(index._metric, meta["graph"], arrays)
-        return index
+    def _restore(self, meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
+        if "graph" in arrays and meta["graph_maker"] == _maker():
+            file, outside = arrays["graph"].copy(), arrays["outside"].copy()  # not views of the whole container
+            self._graph = _Graph(self.metric, meta["graph_rows"], outside, file)
 
 
 # ---------------------------------------------------------------- nmslib
-
-
-@contextlib.contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """Send file descriptor 2 to nowhere: what C++ prints passes by sys.stderr."""
-    try:
-        saved = os.dup(2)
-    except OSError:  # no stderr at all
-        yield
-        return
-    try:
-        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
 
 
 _importing = threading.Lock()
 
 
 def _nmslib() -> Any:
-    """The module, imported without the notice on instruction sets that it prints, and logging warnings only."""
-    with _importing, contextlib.nullcontext() if "nmslib" in sys.modules else _quiet_stderr():
+    """The module, logging warnings only, and imported without the notice on instruction sets that C++ prints."""
+    with _importing, contextlib.ExitStack() as undo:
+        if "nmslib" not in sys.modules:
+            with contextlib.suppress(OSError):  # no stderr at all
+                saved = os.dup(2)
+                undo.callback(os.close, saved)
+                undo.callback(os.dup2, saved, 2)
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                undo.callback(os.close, nowhere)
+                os.dup2(nowhere, 2)
         import nmslib
     logger = logging.getLogger("nmslib")
     if logger.level == logging.NOTSET:
@@ -637,155 +353,8 @@ def _nmslib() -> Any:
     return nmslib
 
 
-@dataclass(frozen=True)
-class _Frame:
-    """Where nmslib's float32 points lie: embedded, centred and scaled, so that float32 resolves and holds them."""
-
-    metric: str
-    centre: Doubles
-    scale: float
-
-    _FAR: ClassVar[float] = 1e15  # squares still fit float32; the median point is at distance 1
-
-    @classmethod
-    def around(cls, vectors: Floats, metric: str) -> "_Frame":
-        """A frame from medians of up to 10,000 rows, which no outlier moves far."""
-        sample = _embed_rows(vectors[:: -(-len(vectors) // 10_000)], metric)
-        centre = np.median(sample, axis=0)
-        norms = np.sqrt(((sample - centre) ** 2).sum(axis=1))
-        spread = np.median(norms[norms > 0]) if norms.any() else 1.0
-        return cls(metric, centre, float(2.0 ** -np.round(np.log2(spread))))
-
-    def points(self, embedded: Doubles) -> Floats:
-        """Float32 points; the few that are far out are moved in, which their neighbours do not notice."""
-        points = (embedded - self.centre) * self.scale
-        if (np.abs(points) > self._FAR).any():
-            points = np.clip(points, -self._FAR, self._FAR)
-        return points.astype(np.float32)
-
-    def holds(self, embedded: Doubles, points: Floats) -> NDArray[np.bool_]:
-        """The queries a graph can serve: not too far out, and with a direction."""
-        if self.metric == "cosine":
-            return embedded[:, -1] == 0.0
-        return np.asarray((np.abs(points) < self._FAR / 2).all(axis=1))
-
-
-@dataclass(frozen=True)
-class _Twins:
-    """Rows whose points are equal share a node of the graph: ``rows[starts[i]:starts[i + 1]]``, rising."""
-
-    starts: Ints
-    rows: Ints
-
-    @classmethod
-    def find(cls, points: Floats) -> tuple["_Twins | None", Floats]:
-        """The nodes' rows and points; None where every row has a node of its own."""
-        points = points + np.float32(0)  # no negative zeros: equal points have equal bytes
-        packed = points.view(np.dtype((np.void, points.itemsize * points.shape[1])))[:, 0]
-        _, first, node, counts = np.unique(packed, return_index=True, return_inverse=True, return_counts=True)
-        if len(first) == len(points):
-            return None, points
-        starts = np.concatenate([[0], np.cumsum(counts)])
-        return cls(starts, np.argsort(node, kind="stable")), points[first]
-
-    def expand(self, of: Ints, nodes: Ints, k: int) -> tuple[Ints, Ints]:
-        counts = np.minimum(self.starts[nodes + 1] - self.starts[nodes], max(k, _TWINS))
-        offsets = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        return np.repeat(of, counts), self.rows[np.repeat(self.starts[nodes], counts) + offsets]
-
-
-class _Graph:
-    """An nmslib HNSW graph over the first ``n_rows`` vectors of an index, never changed once built.
-
-    nmslib checks no dimension, forgets its query-time parameters when loading, returns rows shorter than k, and saves
-    another graph than the one it has loaded. So it is given checked points only, ef is set before each search that
-    needs another, `candidates` promises no number of them, and a loaded graph keeps its ``file``.
-    """
-
-    def __init__(
-        self, handle: Any, n_rows: int, frame: _Frame, twins: _Twins | None, file: NDArray[np.uint8] | None = None
-    ) -> None:
-        self.n_rows = n_rows
-        self._handle, self._frame, self._twins, self._file = handle, frame, twins, file
-        self._turn = threading.Condition()
-        self._searching, self._ef = 0, 0
-
-    @classmethod
-    def build(cls, vectors: Floats, metric: str, M: int, ef_construction: int, threads: int) -> "_Graph":
-        frame = _Frame.around(vectors, metric)
-        step = max(1, _BLOCK // vectors.shape[1])
-        blocks = (vectors[start : start + step] for start in range(0, len(vectors), step))
-        twins, points = _Twins.find(np.concatenate([frame.points(_embed_rows(block, metric)) for block in blocks]))
-        handle = _nmslib().init(method="hnsw", space="l2")
-        handle.addDataPointBatch(points)
-        handle.createIndex({"M": M, "efConstruction": ef_construction, "indexThreadQty": threads})
-        return cls(handle, len(vectors), frame, twins)
-
-    def batch(self, k: int, ef: int) -> int:
-        """How many queries to ask at a time, for the candidates to stay in bounded memory."""
-        return max(1, _BLOCK // (max(k, ef) * (1 if self._twins is None else max(k, _TWINS))))
-
-    def candidates(self, embedded: Doubles, k: int, ef: int, threads: int) -> tuple[Ints, Ints]:
-        """Pairs (query, row) of the best ef candidates of each query, or of k if that is more.
-
-        A query can come back with fewer than k: nmslib may find fewer, and is not believed where floats fail it.
-        """
-        points, ef = self._frame.points(embedded), max(k, ef)
-        with self._searching_with(ef):
-            hits = self._handle.knnQueryBatch(points, ef, num_threads=min(threads, len(points)))
-        nodes = np.concatenate([nodes for nodes, _ in hits]).astype(np.int64)
-        if len(nodes) == ef * len(hits):
-            # Of rising distances, those clearly behind the k-th need not be measured again.
-            near = np.concatenate([distances for _, distances in hits]).reshape(-1, ef)
-            kept = np.flatnonzero(near <= near[:, k - 1 : k] * 1.01 + 1e-9)
-            of, nodes = kept // ef, nodes[kept]
-        else:
-            of = np.repeat(np.arange(len(hits)), [len(nodes) for nodes, _ in hits])
-        held = self._frame.holds(embedded, points)
-        if not held.all():
-            of, nodes = of[held[of]], nodes[held[of]]
-        return (of, nodes) if self._twins is None else self._twins.expand(of, nodes, k)
-
-    @contextlib.contextmanager
-    def _searching_with(self, ef: int) -> Iterator[None]:
-        """Searches share the handle, but ef is a property of the handle: those that want another wait their turn."""
-        with self._turn:
-            self._turn.wait_for(lambda: self._searching == 0 or self._ef == ef)
-            if self._ef != ef:
-                self._handle.setQueryTimeParams({"efSearch": ef})
-                self._ef = ef
-            self._searching += 1
-        try:
-            yield
-        finally:
-            with self._turn:
-                self._searching -= 1
-                self._turn.notify_all()
-
-    def dump(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        """The graph as JSON-able facts and arrays."""
-        file = self._file
-        if file is None:
-            with _file_for_nmslib() as path:
-                self._handle.saveIndex(str(path))
-                file = np.fromfile(path, np.uint8)
-        arrays: dict[str, NDArray[Any]] = {"graph": file, "centre": self._frame.centre}
-        if self._twins is not None:
-            arrays |= {"twin_starts": self._twins.starts, "twin_rows": self._twins.rows}
-        return {"n_rows": self.n_rows, "scale": self._frame.scale, "made_by": _maker()}, arrays
-
-    @classmethod
-    def restore(cls, metric: str, meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> "_Graph | None":
-        """The graph of a file whose checksum was right; None if this nmslib may not understand it."""
-        if meta["made_by"] != _maker():
-            return None
-        handle = _nmslib().init(method="hnsw", space="l2")
-        with _file_for_nmslib() as path:
-            arrays["graph"].tofile(path)
-            handle.loadIndex(str(path))
-        own = {name: array.copy() for name, array in arrays.items()}  # not views of the whole container
-        twins = _Twins(own["twin_starts"], own["twin_rows"]) if "twin_rows" in own else None
-        return cls(handle, meta["n_rows"], _Frame(metric, own["centre"], meta["scale"]), twins, own["graph"])
+def _maker() -> str:
+    return f"nmslib {_nmslib().__version__}, {sys.byteorder}"
 
 
 @contextlib.contextmanager
@@ -798,5 +367,71 @@ def _file_for_nmslib() -> Iterator[Path]:
             raise FastHashError(f"{folder}: cannot keep a graph here for the moment: {error}") from error
 
 
-def _maker() -> str:
-    return f"nmslib {_nmslib().__version__}, {sys.byteorder}-endian"
+def _as_points(vectors: Floats, metric: str) -> tuple[Floats, NDArray[np.bool_]]:
+    """What nmslib sees, unit vectors for cosine; and which of them its float32 sums can tell apart."""
+    if metric == "l2":
+        greatest = np.maximum.reduce(np.abs(vectors), axis=1)
+        return vectors, (greatest > 1e-15) & (greatest < 1e15)
+    norms = np.sqrt(np.add.reduce(np.square(vectors, dtype=np.float64), axis=1))
+    some = norms > 0.0
+    norms[~some] = 1.0
+    return (vectors / norms[:, np.newaxis]).astype(np.float32), some
+
+
+class _Graph:
+    """An nmslib HNSW graph over the first ``n_rows`` vectors of an index but those ``outside``; it never changes.
+
+    nmslib checks no dimension, forgets its query-time parameters when loading, returns rows shorter than k, saves
+    another graph than the one it has loaded, and links copies of a point only to each other. So it is given checked and
+    distinct points, ef is set before each search that needs another, `candidates` promises no number of them, and a
+    loaded graph keeps its file.
+    """
+
+    def __init__(self, metric: str, n_rows: int, outside: Ints, file: NDArray[np.uint8] | None = None) -> None:
+        self.n_rows, self.outside, self.n_nodes = n_rows, outside, n_rows - len(outside)
+        self.metric, self._file = metric, file
+        self._asking, self._ef = threading.Lock(), 0
+        self._handle = _nmslib().init(method="hnsw", space="l2")  # of unit vectors, l2 is cosine with more digits
+        if file is not None and len(file):
+            with _file_for_nmslib() as path:
+                file.tofile(path)
+                self._handle.loadIndex(str(path))
+
+    @classmethod
+    def build(cls, vectors: Floats, metric: str, M: int, ef_construction: int, threads: int) -> "_Graph":
+        points, held = _as_points(vectors, metric)
+        points = points + np.float32(0)  # no negative zeros: equal points have equal bytes
+        packed = points.view(np.dtype((np.void, points.itemsize * points.shape[1])))[:, 0]
+        inside = np.zeros(len(points), np.bool_)
+        inside[np.unique(packed, return_index=True)[1]] = True  # the first of equal points
+        inside &= held
+        inside[2**31 :] = False  # nmslib's row numbers are int32
+        rows = np.flatnonzero(inside)
+        graph = cls(metric, len(vectors), np.flatnonzero(~inside))
+        if len(rows):
+            graph._handle.addDataPointBatch(points[rows], rows.astype(np.int32))
+            graph._handle.createIndex({"M": M, "efConstruction": ef_construction, "indexThreadQty": threads})
+        else:
+            graph._file = np.empty(0, np.uint8)
+        return graph
+
+    def candidates(self, queries: Floats, ef: int, threads: int) -> Iterator[NDArray[np.int32]]:
+        """The rows of each query's best ef nodes or fewer; none where nmslib's float32 cannot be trusted."""
+        points, held = _as_points(queries, self.metric)
+        for start in range(0, len(points), _BATCH):
+            batch = points[start : start + _BATCH]
+            with self._asking:  # ef belongs to the handle, not to the query
+                if self._ef != ef:
+                    self._handle.setQueryTimeParams({"efSearch": ef})
+                    self._ef = ef
+                hits = self._handle.knnQueryBatch(batch, ef, num_threads=min(threads, len(batch)))
+            for (rows, _), trusted in zip(hits, held[start:], strict=False):
+                yield rows if trusted else rows[:0]
+
+    def file(self) -> NDArray[np.uint8]:
+        """The bytes of nmslib's file."""
+        if self._file is not None:
+            return self._file
+        with _file_for_nmslib() as path:
+            self._handle.saveIndex(str(path))
+            return np.fromfile(path, np.uint8)

@@ -4,31 +4,35 @@ Sole importer of astropy.io.fits and Pillow. A file is untrusted: what its heade
 against the bytes that are there before a pixel is decoded, and whatever goes wrong is a ReadError that names the file.
 """
 
+import functools
 import glob
 import hashlib
 import io
 import math
 import os
 import re
+import threading
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fasthash import _fits
 from fasthash.errors import ArgumentError, ReadError
 from fasthash.times import time_from_header, time_from_name
 
 _FITS_SUFFIXES = (".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".fts.gz", ".fz")
 SUFFIXES = (*_FITS_SUFFIXES, ".jpg", ".jpeg", ".png", ".jp2", ".j2k", ".jpx", ".npy")
 
-_FITS_BLOCK = 2880
 _ZIP = ".zip"
+_GZIP_MAGIC = b"\x1f\x8b"
+_CHUNK = 2**20
+_J2K_START = b"\xff\x4f\xff\x51"
 
 
 @dataclass(frozen=True)
@@ -36,11 +40,28 @@ class Limits:
     """How much a single image may ask for; a header that claims more is refused before anything is allocated.
 
     max_pixels : pixels of an image. The default, 8192 x 8192, is four times an HMI frame.
-    max_bytes : bytes of a file, after decompression of .gz and zip members.
+    max_bytes : bytes of a file, after decompression of .gz and zip members: 8 for each pixel, and room for headers.
     """
 
     max_pixels: int = 2**26
-    max_bytes: int = 2**29
+    max_bytes: int = 2**29 + 2**24
+
+    def image_shape(self, shape: Iterable[int]) -> tuple[int, int]:
+        """Drop axes of length one; refuse what is not a two-dimensional image within the limits."""
+        lengths = list(shape)
+        while len(lengths) > 2 and 1 in lengths:
+            lengths.remove(1)
+        if len(lengths) != 2 or min(lengths) < 1:
+            raise ReadError(f"expected a two-dimensional image, got shape {tuple(shape)}")
+        if math.prod(lengths) > self.max_pixels:
+            size = f"{lengths[1]} x {lengths[0]} pixels"
+            raise ReadError(f"{size}, over the limit of {self.max_pixels} pixels (--max-pixels)")
+        return lengths[0], lengths[1]
+
+    def check_bytes(self, count: int) -> None:
+        """Refuse a file, or what it unpacks to, of ``count`` bytes."""
+        if count > self.max_bytes:
+            raise ReadError(f"over the limit of {self.max_bytes} bytes (8 for each of --max-pixels)")
 
 
 DEFAULT_LIMITS = Limits()
@@ -68,26 +89,31 @@ class Image:
     remarks: tuple[str, ...] = ()
 
 
-def find_images(inputs: Iterable[str | os.PathLike[str]]) -> tuple[list[str], list[str]]:
-    """Expand files, folders (recursively), globs and zips into paths of single images.
+# What a decoder makes of a file's bytes: pixels, header, full_scale, remarks.
+_Decoded = tuple[NDArray[np.float32], Mapping[str, Any], float | None, tuple[str, ...]]
+
+
+# ---- which images --------------------------------------------------------------------------------------------------
+
+
+def find_images(inputs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> tuple[list[str], list[str]]:
+    """Expand files, folders (recursively, hidden files left out), globs and zips into paths of single images.
 
     Returns
     -------
     paths : list of str
         In the order given, sorted within each folder, glob and zip; every file once.
     problems : list of str
-        One line for each input that gave nothing, and for each file that was given twice.
+        One line for each input, or part of one, that gave nothing, and for each file that was given twice.
     """
-    paths: dict[str, str] = {}
+    items = [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs
+    paths: dict[tuple[str, str], str] = {}
     problems: list[str] = []
-    for item in inputs:
-        try:
-            found = _expand(os.fspath(item))
-        except ReadError as error:
-            problems.append(str(error))
-            continue
-        for path in found:
-            key = os.path.realpath(path)
+    for item in items:
+        # A glob with ** finds a folder and what is in it: the very same path twice is no news.
+        for path in dict.fromkeys(_expand(_text(item), problems)):
+            member = _zip_member(path)
+            key = (os.path.realpath(member[0]), member[1]) if member else (os.path.realpath(path), "")
             if key in paths:
                 problems.append(f"{path}: given twice, used once")
             else:
@@ -95,46 +121,83 @@ def find_images(inputs: Iterable[str | os.PathLike[str]]) -> tuple[list[str], li
     return list(paths.values()), problems
 
 
-def _expand(item: str) -> list[str]:
+def _text(path: Any) -> str:
+    try:
+        return os.fsdecode(path)
+    except TypeError:
+        raise ArgumentError(f"expected a path, got {type(path).__name__}") from None
+
+
+def _expand(item: str, problems: list[str]) -> Iterator[str]:
     if os.path.isdir(item):
-        return _in_folder(item)
-    if os.path.lexists(item) or _zip_member(item):
-        return _in_zip(item) if item.lower().endswith(_ZIP) else [item]
-    if glob.has_magic(item):
-        matches = sorted(glob.glob(item, recursive=True))
-        found = [path for match in matches if _is_input(match) for path in _expand(match)]
-        return found or _fail(item, "no image matches")
-    return _fail(item, "no such file or folder")
+        yield from _in_folder(item, problems)
+    elif os.path.lexists(item) and item.lower().endswith(_ZIP):
+        yield from _in_zip(item, problems)
+    elif os.path.lexists(item) or _zip_member(item):
+        yield item
+    elif glob.has_magic(item):
+        matches = sorted(path for path in glob.glob(item, recursive=True) if _is_input(path))
+        if not matches:
+            problems.append(f"{item}: no image matches")
+        for path in matches:
+            yield from _expand(path, problems)
+    else:
+        problems.append(f"{item}: no such file or folder")
 
 
 def _is_input(path: str) -> bool:
     return os.path.isdir(path) or path.lower().endswith((*SUFFIXES, _ZIP))
 
 
-def _in_folder(folder: str) -> list[str]:
-    found = []
-    for parent, folders, names in os.walk(folder, onerror=lambda error: _fail(folder, error.strerror or str(error))):
+def _in_folder(folder: str, problems: list[str]) -> Iterator[str]:
+    found = False
+    before = len(problems)
+
+    def note(error: OSError) -> None:
+        problems.append(f"{_text(error.filename)}: {error.strerror}")
+
+    for parent, folders, names in os.walk(folder, onerror=note):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [os.path.join(parent, name) for name in sorted(names) if _is_image_name(name)]
-    return found or _fail(folder, f"no images in this folder (looked for {', '.join(SUFFIXES)})")
+        for name in sorted(names):
+            if _is_image_name(name):
+                found = True
+                yield os.path.join(parent, name)
+    if not found and len(problems) == before:
+        problems.append(f"{folder}: no images in this folder (looked for {', '.join(SUFFIXES)})")
 
 
 def _is_image_name(name: str) -> bool:
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
-def _in_zip(path: str) -> list[str]:
-    with _open_zip(path) as archive:
-        names = sorted(info.filename for info in archive.infolist() if not info.is_dir())
-    found = [f"{path}/{name}" for name in names if _is_image_name(name.rpartition("/")[2]) and "__MACOSX/" not in name]
-    return found or _fail(path, "no images in this zip")
+def _in_zip(path: str, problems: list[str]) -> Iterator[str]:
+    try:
+        names = sorted(info.filename for info in _open_zip(path).infolist() if not info.is_dir())
+    except ReadError as error:
+        problems.append(f"{path}: {error}")
+        return
+    found = [name for name in names if _is_image_name(name.rpartition("/")[2]) and "__MACOSX/" not in name]
+    if not found:
+        problems.append(f"{path}: no images in this zip")
+    for name in found:
+        yield f"{path}/{name}"
 
 
 def _open_zip(path: str) -> zipfile.ZipFile:
     try:
-        return zipfile.ZipFile(path)
+        if not os.path.isfile(path):
+            raise ReadError("not a file")
+        about = os.stat(path)
+        # The process is part of the key: after a fork both would move one file offset.
+        return _opened_zip(path, about.st_ino, about.st_mtime_ns, about.st_size, os.getpid())
     except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        _fail(path, f"not a readable zip: {_reason(error)}")
+        raise ReadError(f"not a readable zip: {_reason(error)}") from error
+
+
+@functools.lru_cache(maxsize=4)
+def _opened_zip(path: str, *_version: int) -> zipfile.ZipFile:
+    """Kept open: the list of a zip's members is read once, not once for each of them."""
+    return zipfile.ZipFile(path)
 
 
 def _zip_member(path: str) -> tuple[str, str] | None:
@@ -143,6 +206,9 @@ def _zip_member(path: str) -> tuple[str, str] | None:
         if os.path.isfile(path[: match.end() - 1]):
             return path[: match.end() - 1], path[match.end() :]
     return None
+
+
+# ---- one image -----------------------------------------------------------------------------------------------------
 
 
 def read_image(path: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS) -> Image:
@@ -157,20 +223,20 @@ def read_image(path: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS) ->
     ReadError
         Where the file cannot be read, is damaged, is over the limits, or holds no single real image.
     """
-    name = os.fspath(path)
-    data = _read_bytes(name, limits)
-    digest = hashlib.blake2b(data, digest_size=16).hexdigest()
-    if data[:2] == b"\x1f\x8b":
-        data = _gunzip(name, data, limits)
+    name = _text(path)
     try:
-        pixels, header, full_scale, remarks = _decoder(name, data)(name, data, limits)
-    except ReadError:
-        raise
-    except MemoryError:
-        _fail(name, "not enough memory to decode it")
+        data = _read_bytes(name, limits)
+        digest = hashlib.blake2b(data, digest_size=16).hexdigest()
+        if data.startswith(_GZIP_MAGIC):
+            data = _gunzip(data, limits)
+        pixels, header, full_scale, remarks = _decoder(data)(data, limits)
+        _check_pixels(pixels)
+    except ReadError as error:
+        raise ReadError(f"{name}: {error}") from error.__cause__
+    except MemoryError as error:
+        raise ReadError(f"{name}: not enough memory to decode it") from error
     except Exception as error:  # decoders of untrusted bytes raise anything
-        _fail(name, f"damaged or unsupported: {_reason(error)}")
-    _check_pixels(name, pixels)
+        raise ReadError(f"{name}: damaged or unsupported: {_reason(error)}") from error
     time = time_from_header(header)
     if np.isnat(time):
         time = time_from_name(name)
@@ -178,26 +244,42 @@ def read_image(path: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS) ->
 
 
 def as_image(source: Any, limits: Limits = DEFAULT_LIMITS) -> Image:
-    """An Image of whatever users bring: an Image, a path, a SunPy map, or a real array (H, W)."""
+    """An Image of whatever users bring: an Image, a path, a SunPy map, or a real array (H, W).
+
+    What the mask of a map or of a masked array covers becomes NaN.
+    """
     if isinstance(source, Image):
         return source
     if isinstance(source, (str, os.PathLike)):
         return read_image(source, limits)
     if hasattr(source, "meta") and hasattr(source, "data"):  # sunpy.map.GenericMap, without importing SunPy
         header = {str(key).upper(): value for key, value in source.meta.items()}
-        pixels = _as_pixels("map", np.asarray(source.data))
-        mask = getattr(source, "mask", None)
-        if mask is not None:
-            pixels = np.where(np.asarray(mask, bool), np.float32(np.nan), pixels)
+        pixels = _as_pixels("map", source.data, _mask_of_map(source, header))
         return Image(pixels, time=time_from_header(header), header=header)
-    return Image(_as_pixels("image", np.asarray(source)))
+    return Image(_as_pixels("image", source, getattr(source, "mask", None)))
 
 
-def _as_pixels(name: str, array: NDArray[Any]) -> NDArray[np.float32]:
+def _mask_of_map(source: Any, header: Mapping[str, Any]) -> Any:
+    """The map's own mask, and the pixels of value BLANK, which SunPy scales like any other (``ignore_blank``)."""
+    mask = source.mask
+    if isinstance(header.get("BLANK"), int) and np.issubdtype(source.data.dtype, np.floating):
+        real = source.data.dtype.type
+        blank = real(header["BLANK"]) * real(header.get("BSCALE") or 1) + real(header.get("BZERO") or 0)
+        mask = (source.data == blank) if mask is None else mask | (source.data == blank)
+    return mask
+
+
+def _as_pixels(name: str, values: Any, mask: Any) -> NDArray[np.float32]:
+    array = np.asarray(values)
     if array.dtype.kind not in "fiub" or array.ndim != 2:
         raise ArgumentError(f"{name}: expected a real array (H, W), got {array.dtype} {array.shape}")
     pixels = _float32(array)
-    _check_pixels(name, pixels)
+    if mask is not None and np.any(mask):
+        pixels = np.where(np.asarray(mask, bool), np.float32(np.nan), pixels)
+    try:
+        _check_pixels(pixels)
+    except ReadError as error:
+        raise ArgumentError(f"{name}: {error}") from None
     return pixels
 
 
@@ -206,224 +288,207 @@ def _float32(array: NDArray[Any]) -> NDArray[np.float32]:
         return np.ascontiguousarray(array, np.float32)
 
 
-def _check_pixels(name: str, pixels: NDArray[Any]) -> None:
+def _check_pixels(pixels: NDArray[np.float32]) -> None:
     # One sum finds out whether all is finite; only then does it pay to look closer.
-    if pixels.size and np.isfinite(pixels.sum(dtype=np.float64)):
+    with np.errstate(invalid="ignore"):
+        total = pixels.sum(dtype=np.float64)
+    if pixels.size and np.isfinite(total):
         return
-    if np.isinf(pixels).any():
-        _fail(name, f"{int(np.isinf(pixels).sum())} infinite pixels (missing ones should be NaN or BLANK)")
+    infinite = int(np.isinf(pixels).sum())
+    if infinite:
+        raise ReadError(f"{infinite} pixels are infinite or beyond float32 (missing ones should be NaN or BLANK)")
     if not np.isfinite(pixels).any():
-        _fail(name, "no valid pixel in it")
+        raise ReadError("no valid pixel in it")
 
 
 def _read_bytes(name: str, limits: Limits) -> bytes:
     member = _zip_member(name)
     try:
-        if member and not os.path.exists(name):
-            with _open_zip(member[0]) as archive, archive.open(member[1]) as file:
-                data = file.read(limits.max_bytes + 1)
-        else:
-            if os.path.exists(name) and not os.path.isfile(name):
-                _fail(name, "not a file")
-            with Path(name).open("rb") as file:
-                if os.fstat(file.fileno()).st_size > limits.max_bytes:
-                    _fail_bytes(name, limits)
-                data = file.read()
-    except (OSError, zipfile.BadZipFile, KeyError, RuntimeError, NotImplementedError, zlib.error, EOFError) as error:
-        _fail(name, f"cannot read: {_reason(error)}")
-    if len(data) > limits.max_bytes:
-        _fail_bytes(name, limits)
-    return data or _fail(name, "empty file")
+        data = _read_member(*member, limits) if member else _read_file(name, limits)
+    except OSError as error:
+        raise ReadError(f"cannot read: {_reason(error)}") from error
+    limits.check_bytes(len(data))
+    if not data:
+        raise ReadError("empty file")
+    return data
 
 
-def _gunzip(name: str, data: bytes, limits: Limits) -> bytes:
-    inflate = zlib.decompressobj(wbits=31)
+def _read_file(name: str, limits: Limits) -> bytes:
+    if os.path.isdir(name):
+        raise ReadError("a folder; expected one image")
+    if os.path.exists(name) and not os.path.isfile(name):  # opening a pipe would wait for its writer
+        raise ReadError("not a file")
+    with open(name, "rb") as file:  # noqa: PTH123
+        limits.check_bytes(os.fstat(file.fileno()).st_size)
+        return file.read(limits.max_bytes + 1)
+
+
+def _read_member(path: str, name: str, limits: Limits) -> bytes:
+    archive = _open_zip(path)
     try:
-        out = inflate.decompress(data, limits.max_bytes + 1)
-    except zlib.error as error:
-        _fail(name, f"damaged gzip: {error}")
-    if len(out) > limits.max_bytes:
-        _fail_bytes(name, limits)
+        info = archive.getinfo(name)
+        limits.check_bytes(info.file_size)  # no more than this is ever unpacked
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # LZMA may ask for 4 GiB
+            raise ReadError("its compression in the zip is not supported; expected stored or deflated")
+        with archive.open(info) as file:
+            return b"".join(iter(lambda: file.read(_CHUNK), b""))
+    except KeyError:
+        raise ReadError("no such file in this zip") from None
+    except (zipfile.BadZipFile, RuntimeError, zlib.error, EOFError) as error:
+        raise ReadError(f"cannot read from this zip: {_reason(error)}") from error
+
+
+def _gunzip(data: bytes, limits: Limits) -> bytes:
+    """What a gzip file holds, its members one after another; given up as soon as that can be no image."""
+    out = bytearray()
+    inflate = zlib.decompressobj(wbits=31)
+    for start in range(0, len(data), _CHUNK):
+        chunk = data[start : start + _CHUNK]
+        while chunk:
+            if inflate.eof:
+                if not chunk.strip(b"\0"):  # padding of tapes
+                    break
+                inflate = zlib.decompressobj(wbits=31)
+            try:
+                out += inflate.decompress(chunk, min(limits.max_bytes - len(out) + 1, _CHUNK))
+            except zlib.error as error:
+                raise ReadError(f"damaged gzip: {error}") from error
+            limits.check_bytes(len(out))
+            if len(out) >= _CHUNK:
+                _decoder(out)  # zeros for ever are no image
+            chunk = inflate.unused_data if inflate.eof else inflate.unconsumed_tail
     if not inflate.eof:
-        _fail(name, "gzip stream is cut short")
-    return out
+        raise ReadError("gzip stream is cut short")
+    return bytes(out)
 
 
-def _decoder(name: str, data: bytes) -> Any:
+# ---- decoders: bytes to pixels; what they raise is named after the file by read_image ------------------------------
+
+
+def _decoder(data: bytes | bytearray) -> Callable[[bytes, Limits], _Decoded]:
     if data.startswith(b"SIMPLE  ="):
         return _read_fits
     if data.startswith(b"\x93NUMPY"):
         return _read_npy
-    pictures = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
-    if data.startswith(pictures):
+    if data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"\0\0\0\x0cjP  ", _J2K_START)):
         return _read_picture
-    _fail(name, "neither FITS, JPEG, PNG, JPEG 2000 nor .npy")
+    raise ReadError("neither FITS, JPEG, PNG, JPEG 2000 nor .npy")
 
 
-def _read_npy(name: str, data: bytes, limits: Limits) -> tuple[Any, ...]:
+def _read_npy(data: bytes, limits: Limits) -> _Decoded:
     file = io.BytesIO(data)
     version = np.lib.format.read_magic(file)
     if version == (1, 0):
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-    else:
+    elif version in ((2, 0), (3, 0)):
         shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
+    else:
+        raise ReadError(f".npy format version {version[0]}.{version[1]} is unknown")
     if dtype.hasobject:
-        _fail(name, "holds pickled objects, which are never loaded")
+        raise ReadError("holds pickled objects, which are never loaded")
     if dtype.kind not in "fiub" or dtype.itemsize > 8:
-        _fail(name, f"expected real numbers, got dtype {dtype}")
-    shape = _image_shape(name, shape, limits)
-    values = _float32(np.frombuffer(data, dtype, offset=file.tell()))
-    if values.size != math.prod(shape):
-        _fail(name, f"its header says {math.prod(shape)} pixels, the file has {values.size}")
-    return values.reshape(shape, order="F" if fortran else "C"), {}, None, ()
+        raise ReadError(f"expected real numbers, got dtype {dtype}")
+    height, width = limits.image_shape(shape)
+    start, size = file.tell(), height * width * dtype.itemsize
+    if len(data) - start < size:
+        raise ReadError(f"cut short: its pixels take {size} bytes, {len(data) - start} are there")
+    values = np.frombuffer(data, dtype, height * width, start)
+    return _float32(values.reshape((height, width), order="F" if fortran else "C")), {}, None, ()
 
 
-def _read_picture(name: str, data: bytes, limits: Limits) -> tuple[Any, ...]:
-    from PIL import Image as Pillow
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with Pillow.open(io.BytesIO(data), formats=("JPEG", "PNG", "JPEG2000")) as picture:
-            _image_shape(name, (picture.height, picture.width), limits)
-            frames = getattr(picture, "n_frames", 1)
-            if frames > 1:
-                _fail(name, f"an animation of {frames} frames, not one image")
-            if picture.mode == "CMYK":
-                _fail(name, "a CMYK picture; expected grey or RGB")
+def _read_picture(data: bytes, limits: Limits) -> _Decoded:
+    with _QUIET:
+        _check_picture(data, limits)
+        with _open_picture(data) as picture:
             picture.load()
             if picture.mode.startswith("I"):
                 return _float32(np.asarray(picture)), {}, 65_535.0, ()
-            rgba = picture.convert("RGBA") if picture.mode in ("LA", "PA", "RGBA", "P") else None
+            transparent = picture.mode in ("LA", "PA", "RGBA") or "transparency" in picture.info
+            rgba = picture.convert("RGBA") if transparent or picture.mode == "P" else None
             grey = _float32(np.asarray((rgba or picture).convert("L")))
             if rgba is not None:
                 grey[np.asarray(rgba)[..., 3] == 0] = np.nan
     return grey, {}, 255.0, ()
 
 
-def _read_fits(name: str, data: bytes, limits: Limits) -> tuple[Any, ...]:
+def _open_picture(data: bytes) -> Any:
+    from PIL import Image as Pillow
+
+    return Pillow.open(io.BytesIO(data), formats=("JPEG", "PNG", "JPEG2000"))
+
+
+def _check_picture(data: bytes, limits: Limits) -> None:
+    """Refuse a picture by its header; a PNG also by the checksums of its chunks, which decoding it skips."""
+    with _open_picture(data) as picture:
+        limits.image_shape((picture.height, picture.width))
+        frames = getattr(picture, "n_frames", 1)
+        if frames > 1:
+            raise ReadError(f"an animation of {frames} frames, not one image")
+        if picture.mode == "CMYK":
+            raise ReadError("a CMYK picture; expected grey or RGB")
+        if picture.format == "PNG":
+            picture.verify()
+        start = data.find(_J2K_START) if picture.format == "JPEG2000" else -1
+        if start >= 0:  # the codestream's own size is what its decoder goes by: x1, y1, x0, y0, each four bytes
+            x1, y1, x0, y0 = (int(value) for value in np.frombuffer(data, ">u4", 4, start + 8))
+            limits.image_shape((y1 - y0, x1 - x0))
+
+
+def _read_fits(data: bytes, limits: Limits) -> _Decoded:
     from astropy.io import fits
 
-    index, remarks = _find_fits_image(name, data, limits)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with fits.open(io.BytesIO(data), memmap=False, lazy_load_hdus=True) as hdus:
-            hdu = hdus[index]
-            header = {key: value for key, value in hdu.header.items() if key and key not in ("COMMENT", "HISTORY")}
-            pixels = _float32(hdu.data)
-    return pixels.reshape(_image_shape(name, pixels.shape, limits)), header, None, remarks
+    found = _fits.find_image(data, limits)
+    with _QUIET, fits.open(io.BytesIO(data), memmap=False, lazy_load_hdus=True) as hdus:
+        header = _header_values(hdus[found.index].header)
+        if found.index:  # an empty primary HDU often holds what is common to all, such as the time
+            header = {**_header_values(hdus[0].header), **header}
+        pixels = _float32(hdus[found.index].data)
+    if math.prod(found.shape) != pixels.size:
+        raise ReadError(f"decoded to shape {pixels.shape}, not {found.shape}")
+    return pixels.reshape(found.shape), header, None, found.remarks
 
 
-def _find_fits_image(name: str, data: bytes, limits: Limits) -> tuple[int, tuple[str, ...]]:
-    """The index of the first HDU with a two-dimensional image, once its bytes are known to be there and few enough."""
-    other = ""
-    start, index = 0, 0
-    while start < len(data) and (start == 0 or data[start : start + 8] == b"XTENSION"):
-        cards, body = _fits_cards(name, data, start)
-        zimage = cards.get("ZIMAGE") == "T"
-        shape = _fits_shape(name, cards, "Z" if zimage else "")
-        size = _fits_data_bytes(name, cards)
-        kind = cards.get("XTENSION", "IMAGE")
-        if shape and (zimage or kind == "IMAGE"):
-            if len([length for length in shape if length != 1]) <= 2:
-                _image_shape(name, shape, limits)
-                _check_tiles(name, cards, zimage, limits)
-                if body + size > len(data):
-                    _fail(name, f"cut short: HDU {index} needs {body + size} bytes, the file has {len(data)}")
-                return index, _check_datasum(cards, data[body : body + size])
-            other = other or f"; HDU {index} has shape {tuple(shape)}"
-        start = body + size + (-size % _FITS_BLOCK)
-        index += 1
-    _fail(name, f"no two-dimensional image in this FITS file{other}")
+def _header_values(header: Any) -> dict[str, Any]:
+    """The cards that have a value; one that cannot be parsed (``CROTA2 = nan``) is left out, not fatal."""
+    values: dict[str, Any] = {}
+    for card in header.cards:
+        try:
+            key, value = card.keyword, card.value
+        except Exception:  # astropy raises VerifyError, ValueError and others on malformed cards
+            continue
+        if key and key not in ("COMMENT", "HISTORY"):
+            values.setdefault(key, value)
+    return values
 
 
-def _fits_cards(name: str, data: bytes, start: int) -> tuple[dict[str, str], int]:
-    """The value cards of the header at ``start`` as text, and where its data begin."""
-    cards: dict[str, str] = {}
-    for offset in range(start, len(data) - 79, 80):
-        card = data[offset : offset + 80]
-        if card[:8] == b"END     ":
-            body = offset + 80
-            return cards, body + (-body % _FITS_BLOCK)
-        if card[8:10] == b"= ":
-            value = card[10:].decode("latin-1")
-            text = re.match(r"\s*'([^']*)'", value)
-            cards.setdefault(card[:8].decode("latin-1").strip(), (text[1] if text else value.partition("/")[0]).strip())
-    _fail(name, "FITS header without END: cut short or damaged")
+class _Quiet:
+    """Silence the warnings of decoders, in any number of threads.
+
+    warnings.catch_warnings alone restores, when threads overlap, the filters that another thread had set.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._filters = warnings.catch_warnings()
+                self._filters.__enter__()
+                warnings.simplefilter("ignore")
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._filters.__exit__(None, None, None)
 
 
-def _fits_int(name: str, cards: Mapping[str, str], key: str, default: int | None = None) -> int:
-    text = cards.get(key, "" if default is None else str(default))
-    try:
-        return int(text)
-    except ValueError:
-        _fail(name, f"FITS card {key} is {text!r}, not an integer" if text else f"FITS card {key} is missing")
-
-
-def _fits_shape(name: str, cards: Mapping[str, str], prefix: str) -> tuple[int, ...]:
-    naxis = _fits_int(name, cards, f"{prefix}NAXIS")
-    if not 0 <= naxis <= 999:
-        _fail(name, f"FITS card {prefix}NAXIS is {naxis}")
-    shape = tuple(_fits_int(name, cards, f"{prefix}NAXIS{axis}") for axis in range(naxis, 0, -1))
-    if any(length < 0 for length in shape):
-        _fail(name, f"negative length in FITS shape {shape}")
-    bitpix = _fits_int(name, cards, f"{prefix}BITPIX")
-    if bitpix not in (8, 16, 32, 64, -32, -64):
-        _fail(name, f"FITS card {prefix}BITPIX is {bitpix}")
-    return () if 0 in shape else shape
-
-
-def _fits_data_bytes(name: str, cards: Mapping[str, str]) -> int:
-    shape = _fits_shape(name, cards, "")
-    pixels = math.prod(shape) if shape else 0
-    extra, groups = _fits_int(name, cards, "PCOUNT", 0), _fits_int(name, cards, "GCOUNT", 1)
-    if extra < 0 or groups < 0:
-        _fail(name, "negative PCOUNT or GCOUNT in FITS header")
-    return abs(_fits_int(name, cards, "BITPIX")) // 8 * groups * (extra + pixels)
-
-
-def _check_tiles(name: str, cards: Mapping[str, str], zimage: bool, limits: Limits) -> None:
-    if not zimage:
-        return
-    tile = [
-        _fits_int(name, cards, f"ZTILE{axis}", 1 if axis > 1 else _fits_int(name, cards, "ZNAXIS1"))
-        for axis in range(1, _fits_int(name, cards, "ZNAXIS") + 1)
-    ]
-    if min(tile) < 1 or math.prod(tile) > limits.max_pixels:
-        _fail(name, f"impossible compression tile {tuple(tile)}")
-
-
-def _check_datasum(cards: Mapping[str, str], body: bytes) -> tuple[str, ...]:
-    """Compare DATASUM (FITS standard 4.0, appendix J) with the data; headers copied to other data make it a remark."""
-    wanted = cards.get("DATASUM", "")
-    if not wanted.isdigit():
-        return ()
-    body += b"\0" * (-len(body) % _FITS_BLOCK)
-    total = int(np.frombuffer(body, ">u4").sum(dtype=np.uint64))
-    while total >> 32:
-        total = (total & 0xFFFFFFFF) + (total >> 32)
-    return () if total == int(wanted) else ("DATASUM does not match the data: altered or damaged",)
-
-
-def _image_shape(name: str, shape: Iterable[int], limits: Limits) -> tuple[int, int]:
-    """Drop axes of length one; refuse what is not a two-dimensional image within the limits."""
-    lengths = list(shape)
-    while len(lengths) > 2 and 1 in lengths:
-        lengths.remove(1)
-    if len(lengths) != 2 or 0 in lengths:
-        _fail(name, f"expected a two-dimensional image, got shape {tuple(shape)}")
-    if math.prod(lengths) > limits.max_pixels:
-        _fail(name, f"{lengths[1]} x {lengths[0]} pixels, over the limit of {limits.max_pixels} (--max-pixels)")
-    return lengths[0], lengths[1]
-
-
-def _fail_bytes(name: str, limits: Limits) -> NoReturn:
-    _fail(name, f"over the limit of {limits.max_bytes} bytes")
+_QUIET = _Quiet()
 
 
 def _reason(error: BaseException) -> str:
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(text.split())[:200]
-
-
-def _fail(name: str, reason: str) -> NoReturn:
-    raise ReadError(f"{name}: {reason}")

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
+from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,17 @@ import numpy as np
 from fasthash.errors import ArgumentError
 
 NAT = np.datetime64("NaT", "ms")
-_YEARS = (1600, 2200)
+_YEARS = range(1600, 2200)
 
-_STAMP = re.compile(
-    r"(?<!\d)(?P<y>\d{4})(?P<d>[-._/]?)(?P<m>\d{2})(?P=d)(?P<day>\d{2})"
-    r"(?:[T_ -]+(?P<H>\d{2})(?P<c>[:.]?)(?P<M>\d{2})(?:(?P=c)(?P<S>\d{2})(?P<f>\.\d+)?)?)?"
-    r"(?!\d)(?P<zone>_?TAI|_?UTC|Z)?"
-)
+_DATE = r"(?P<y>\d{4})(?P<d>[-._/]?)(?P<m>0[1-9]|1[0-2])(?P=d)(?P<day>0[1-9]|[12]\d|3[01])"
+_CLOCK = r"(?P<H>[01]\d|2[0-3])(?P<c>[:._-]?)(?P<M>[0-5]\d)(?:(?P=c)(?P<S>[0-5]\d|60)(?:\.(?P<f>\d+))?)?"
+_ZONE = r"(?:[ _]?(?P<zone>TAI|UTC|Z))?"
+# What follows the date may be the size of the picture, 1024x1024.
+_STAMP = re.compile(rf"(?<!\d){_DATE}(?:[T_ -]*{_CLOCK})?(?!\d|x\d){_ZONE}", re.IGNORECASE)
+_TYPED = re.compile(rf"{_DATE}(?:[T_ ]{_CLOCK})?(?:{_ZONE}|(?P<sign>[+-])(?P<oh>\d\d):?(?P<om>[0-5]\d))", re.IGNORECASE)
+# The format of DATE-OBS until 1999, always in the 20th century (FITS standard 4.0, section 4.4.2.1).
+_OLD_DATE = re.compile(r"^(\d\d)/(\d\d)/(\d\d)(?!\d)")
+
 _SPAN = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>ms|s|sec|min|m|h|hours?|d|days?)?")
 _UNIT_MS = {"ms": 1, "s": 1_000, "sec": 1_000, "min": 60_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
@@ -28,15 +33,15 @@ def time_from_header(header: Mapping[str, Any]) -> np.datetime64:
     TAI.
     """
     for key in ("T_REC", "T_OBS"):
-        time = _parse(header.get(key), "TAI")
+        time = _search(str(header.get(key, "")), "TAI")
         if not np.isnat(time):
             return time
-    scale = "TAI" if str(header.get("TIMESYS", "")).strip().upper() == "TAI" else "UTC"
+    scale = str(header.get("TIMESYS", "")).strip().upper()
     for date, clock in (("DATE-OBS", "TIME-OBS"), ("DATE_OBS", "TIME_OBS")):
-        text = str(header.get(date) or "").strip()
-        if header.get(clock) and len(text) <= 10:
+        text = _OLD_DATE.sub(r"19\3-\2-\1", str(header.get(date, "")).strip())
+        if len(text) == len("2014-01-31") and header.get(clock):
             text = f"{text}T{header[clock]}"
-        time = _parse(text, scale)
+        time = _search(text, scale)
         if not np.isnat(time):
             return time
     return NAT
@@ -44,14 +49,34 @@ def time_from_header(header: Mapping[str, Any]) -> np.datetime64:
 
 def time_from_name(path: str | os.PathLike[str]) -> np.datetime64:
     """The time of a date in a file's name (``..._20111217_060000_TAI.fits``, ``20091228_0300_...``); NaT without."""
-    return _parse(os.path.basename(os.fspath(path)), "UTC")
+    return _search(os.path.basename(os.fspath(path)), "UTC")
 
 
-def parse_time(name: str, text: str) -> np.datetime64:
-    """A time that a user typed, ISO 8601, UTC."""
-    time = _parse(text, "UTC", whole=True)
+def parse_time(name: str, value: Any) -> np.datetime64:
+    """The UTC instant, datetime64[ms], of the argument ``name``.
+
+    Parameters
+    ----------
+    value : str, datetime.datetime or numpy.datetime64
+        Text is ISO 8601, a date alone or with a time of day; without an offset (``Z``, ``+02:00``, ``_TAI``) it is
+        UTC, as is a datetime without a time zone.
+
+    Raises
+    ------
+    ArgumentError
+        Where it is none of these, or no date of the calendar.
+    """
+    time: np.datetime64 = NAT
+    if isinstance(value, np.datetime64):
+        time = value.astype("datetime64[ms]")
+    elif isinstance(value, datetime):
+        aware = value.tzinfo is not None
+        time = np.datetime64(value.astimezone(timezone.utc).replace(tzinfo=None) if aware else value, "ms")
+    elif isinstance(value, str):
+        match = _TYPED.fullmatch(value.strip())
+        time = NAT if match is None else _instant(match, "UTC") - _offset(match)
     if np.isnat(time):
-        raise ArgumentError(f"{name}: expected a time such as 2014-01-31T12:00:00, got {text!r}")
+        raise ArgumentError(f"{name}: expected a time such as 2014-01-31T12:00:00, got {value!r}")
     return time
 
 
@@ -61,8 +86,10 @@ def parse_span(name: str, text: str) -> np.timedelta64:
     if match is None:
         raise ArgumentError(f"{name}: expected a length of time such as 48h, 90min or 2d, got {text!r}")
     unit = match["unit"] or "h"
-    factor = _UNIT_MS.get(unit) or _UNIT_MS[unit[0]]
-    return np.timedelta64(round(float(match["number"]) * factor), "ms")
+    ms = float(match["number"]) * (_UNIT_MS.get(unit) or _UNIT_MS[unit[0]])
+    if ms > 2**53:
+        raise ArgumentError(f"{name}: {text} is longer than anything")
+    return np.timedelta64(round(ms), "ms")
 
 
 def format_time(time: np.datetime64) -> str:
@@ -73,45 +100,46 @@ def format_time(time: np.datetime64) -> str:
     return text.removesuffix(".000")
 
 
-def _parse(value: Any, scale: str, whole: bool = False) -> np.datetime64:
-    text = str(value or "").strip()
-    match = _STAMP.fullmatch(text) if whole else _STAMP.search(text)
-    while match is not None:
-        time = _to_datetime(match)
+def _search(text: str, scale: str) -> np.datetime64:
+    """The first date of the calendar in ``text``, on the time scale it names, else on ``scale``."""
+    for match in _STAMP.finditer(text):
+        time = _instant(match, scale)
         if not np.isnat(time):
-            zone = (match["zone"] or scale).lstrip("_").upper()
-            return _tai_to_utc(time) if zone == "TAI" else time
-        match = None if whole else _STAMP.search(text, match.end())
+            return time
     return NAT
 
 
-def _to_datetime(match: re.Match[str]) -> np.datetime64:
-    clock = f"{match['H'] or '00'}:{match['M'] or '00'}:{match['S'] or '00'}{(match['f'] or '')[:4]}"
-    if not _YEARS[0] <= int(match["y"]) < _YEARS[1]:
+def _instant(match: re.Match[str], scale: str) -> np.datetime64:
+    if int(match["y"]) not in _YEARS:
         return NAT
     try:
-        # A leap second, :60, is one second after :59.
-        leap = np.timedelta64(1000 if match["S"] == "60" else 0, "ms")
-        clock = clock.replace(":60", ":59") if match["S"] == "60" else clock
-        return np.datetime64(f"{match['y']}-{match['m']}-{match['day']}T{clock}", "ms") + leap
-    except ValueError:
+        day = np.datetime64(f"{match['y']}-{match['m']}-{match['day']}", "ms")
+    except ValueError:  # the 30th of February
         return NAT
+    # A leap second, 23:59:60, is the first of the next day, as in POSIX.
+    seconds = 3600 * int(match["H"] or 0) + 60 * int(match["M"] or 0) + int(match["S"] or 0)
+    time = day + np.timedelta64(1000 * seconds + int((match["f"] or "")[:3].ljust(3, "0")), "ms")
+    return _tai_to_utc(time) if (match["zone"] or scale).upper() == "TAI" else time
+
+
+def _offset(match: re.Match[str]) -> np.timedelta64:
+    minutes = 60 * int(match["oh"] or 0) + int(match["om"] or 0)
+    return np.timedelta64(-minutes if match["sign"] == "-" else minutes, "m")
 
 
 def _tai_to_utc(time: np.datetime64) -> np.datetime64:
-    """Subtract TAI - UTC by the table of leap seconds that comes with pyerfa (no network is asked for a newer one)."""
-    table = _leap_seconds()
-    starts, offsets = table
-    offset = np.timedelta64(0, "ms")
-    for _ in range(2):  # the offset depends on the UTC date, which depends on the offset
-        step = int(np.searchsorted(starts, time - offset, side="right")) - 1
-        offset = np.timedelta64(round(float(offsets[step]) * 1000) if step >= 0 else 0, "ms")
-    return time - offset
+    utc = time
+    for _ in range(2):  # the difference depends on the UTC date, which depends on the difference
+        utc = time - tai_minus_utc(utc)
+    return utc
 
 
-def _leap_seconds() -> tuple[Any, Any]:
+def tai_minus_utc(utc: np.datetime64) -> np.timedelta64:
+    """TAI - UTC by the table of leap seconds inside pyerfa (no network is asked for a newer one); 0 before 1960."""
     import erfa
 
-    table = erfa.leap_seconds.get()
-    starts = np.array([f"{row['year']:04d}-{row['month']:02d}-01" for row in table], "datetime64[ms]")
-    return starts, table["tai_utc"]
+    day = utc.astype("datetime64[D]")
+    year, month, number = (int(part) for part in str(day).split("-"))
+    # The plain function would warn of dates before 1960 and some years ahead; its status says the same.
+    seconds, _status = erfa.ufunc.dat(year, month, number, float((utc - day) / np.timedelta64(1, "D")))
+    return np.timedelta64(round(float(seconds) * 1000), "ms")

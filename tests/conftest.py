@@ -1,8 +1,8 @@
 """Fixtures that several test files share."""
 
-import numpy as np
 import pytest
 
+from fasthash.encoder import ENCODERS
 from fasthash.solar.simulator import simulate
 
 
@@ -13,15 +13,6 @@ def frames(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def tiny_encoder(tmp_path_factory):
-    """The path of an encoder trained for one epoch on noise: quick to make, and good for everything but quality."""
-    pytest.importorskip("torch", reason="needs the extra [train]")
-    pytest.importorskip("onnx", reason="needs the extra [train]")
-    from fasthash.descriptor import GridHistogram
-    from fasthash.solar.autoencoder import export, train
-    from fasthash.solar.magnetogram import MagnetogramHistogram
-
-    shares = np.random.default_rng(0).random((128, 400), np.float32)
-    path = tmp_path_factory.mktemp("encoder") / "tiny.onnx"
-    export(path, train(shares, epochs=1, seed=0), MagnetogramHistogram(GridHistogram()), shares, "tiny", "noise")
-    return path
+def encoder_path():
+    """The file of a shipped encoder: what it makes of images does not matter here, only that it is the same always."""
+    return ENCODERS / "solar-paper.onnx"

@@ -13,8 +13,8 @@ import fasthash as fh
 
 
 @pytest.fixture(scope="module")
-def encoder(tiny_encoder):
-    return fh.load_encoder(tiny_encoder)
+def encoder(encoder_path):
+    return fh.load_encoder(encoder_path)
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_another_encoder_is_refused(catalog, tmp_path, encoder):
     catalog.close()
     other = tmp_path / "other.onnx"
     data = encoder.data
-    blank = fh.encoder._CHECKSUM.sub(fh.encoder.CHECKSUM_BLANK, data).replace(b'"tiny"', b'"tinx"')
+    blank = fh.encoder._CHECKSUM.sub(fh.encoder.CHECKSUM_BLANK, data).replace(b'"solar-paper"', b'"solar-papes"')
     other.write_bytes(fh.encoder.seal(blank))
     fh.load_encoder(other)
     shutil.copy(other, catalog.path / "encoder.onnx")

@@ -23,18 +23,18 @@ def run(capsys, *arguments):
 
 
 @pytest.fixture
-def catalog(tmp_path, capsys, frames, tiny_encoder):
-    status, out, _ = run(capsys, "build", frames[0].parent, "--encoder", tiny_encoder, "-o", tmp_path / "catalog")
+def catalog(tmp_path, capsys, frames, encoder_path):
+    status, out, _ = run(capsys, "build", frames[0].parent, "--encoder", encoder_path, "-o", tmp_path / "catalog")
     assert status == 0
     assert "36 images added, 36 in all" in out
     return tmp_path / "catalog"
 
 
-def test_simulate_encode_and_read_back(tmp_path, capsys, tiny_encoder):
+def test_simulate_encode_and_read_back(tmp_path, capsys, encoder_path):
     folder, out = tmp_path / "sun", tmp_path / "h.npz"
     times = ["--start", "2014-05-01", "--days", "0.5", "--cadence", "60", "--size", "48", "--seed", "1"]
     assert run(capsys, "simulate", folder, *times)[0] == 0
-    assert run(capsys, "encode", folder, "--encoder", tiny_encoder, "-o", out)[0] == 0
+    assert run(capsys, "encode", folder, "--encoder", encoder_path, "-o", out)[0] == 0
     with np.load(out, allow_pickle=False) as arrays:
         assert set(arrays) == {"hashes", "codes", "paths", "times", "labels"}
         assert arrays["hashes"].shape == (12, 50)
@@ -44,7 +44,7 @@ def test_simulate_encode_and_read_back(tmp_path, capsys, tiny_encoder):
         assert list(arrays["times"]) == [f"2014-05-01T{hour:02d}:00:00" for hour in range(12)]
         assert all(os.path.dirname(path) == str(folder) for path in arrays["paths"])
         assert set(arrays["labels"]) == {""}
-        np.testing.assert_array_equal(arrays["hashes"], fh.load_encoder(tiny_encoder).encode(list(arrays["paths"])))
+        np.testing.assert_array_equal(arrays["hashes"], fh.load_encoder(encoder_path).encode(list(arrays["paths"])))
 
 
 def test_search_as_json_is_one_object_and_nothing_else(catalog, frames, capsys):
@@ -100,6 +100,7 @@ def test_evaluate_solar(catalog, capsys, tmp_path):
 
 
 def test_train_solar(tmp_path, capsys, frames):
+    pytest.importorskip("torch", reason="needs the extra [train]")
     out = tmp_path / "mine.onnx"
     status, text, _ = run(capsys, "train", "solar", frames[0].parent, "-o", out, "--epochs", 2, "--seed", 4)
     assert status == 0
@@ -150,9 +151,9 @@ def test_wrong_usage_is_2_and_one_error_line(arguments, capsys):
     ],
 )
 def test_failures_are_1_and_one_line_that_names_the_cause(
-    arguments, named, catalog, frames, tiny_encoder, tmp_path, capsys
+    arguments, named, catalog, frames, encoder_path, tmp_path, capsys
 ):
-    words = {"catalog": catalog, "frame": frames[0], "new": tmp_path / "new", "encoder": tiny_encoder}
+    words = {"catalog": catalog, "frame": frames[0], "new": tmp_path / "new", "encoder": encoder_path}
     status, out, err = run(capsys, *(argument.format(**words) for argument in arguments))
     errors = [line for line in err.splitlines() if line.startswith("error: ")]
     assert status == 1
@@ -185,7 +186,6 @@ def test_every_command_has_help_with_an_example(capsys):
         assert f"example:\n  fasthash {' '.join(verb)}" in out
 
 
-@pytest.mark.skipif("solar-paper" not in fh.shipped_encoders(), reason="solar-paper is not in this checkout")
 def test_demo(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("fasthash.demo.DAYS", 12)
     monkeypatch.setattr("fasthash.demo.SIZE", 64)

@@ -9,8 +9,8 @@ from fasthash.io import Image, read_image
 
 
 @pytest.fixture(scope="module")
-def encoder(tiny_encoder):
-    return fh.load_encoder(tiny_encoder)
+def encoder(encoder_path):
+    return fh.load_encoder(encoder_path)
 
 
 def test_paths_arrays_images_and_batches_agree(encoder, frames):
@@ -61,8 +61,8 @@ def test_binarize_thresholds_each_unit(encoder):
     np.testing.assert_array_equal(bits, hashes > np.array(encoder.metadata["thresholds"], np.float32))
 
 
-def test_every_damaged_byte_is_noticed(tiny_encoder, tmp_path):
-    data = tiny_encoder.read_bytes()
+def test_every_damaged_byte_is_noticed(encoder_path, tmp_path):
+    data = encoder_path.read_bytes()
     path = tmp_path / "damaged.onnx"
     rng = np.random.default_rng(0)
     cuts = [data[:n] for n in rng.integers(0, len(data), 20)]

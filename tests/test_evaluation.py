@@ -160,7 +160,7 @@ def test_times_may_be_strings_and_missing():
     texts = [str(time) + "Z" * (row % 2) for row, time in enumerate(times)]
     texts[3] = texts[30] = ""
     missing = times.astype("datetime64[s]")
-    missing[[3, 30]] = np.datetime64("NaT")
+    missing[[3, 30]] = np.datetime64("NaT", "ms")
     known = np.delete(np.arange(50), [3, 30])
     reports = [
         evaluate_window(hashes, texts),
@@ -220,7 +220,7 @@ GOOD = np.eye(4, dtype=np.float32)
         ({"times": ["2014-01-01", "", "", ""]}, "times: expected at least two frames with a known time, got 1 of 4"),
         ({"window": -1}, "window: expected a length of time such as 48h"),
         ({"window": float("nan")}, "window: expected a length of time such as 48h"),
-        ({"window": np.timedelta64("NaT")}, "window: expected at least 0"),
+        ({"window": np.timedelta64("NaT", "ms")}, "window: expected at least 0"),
         ({"exclude_within": "6 parsecs"}, "exclude_within: expected a length of time such as 48h"),
         ({"exclude_within": np.timedelta64(-1, "h")}, "exclude_within: expected at least 0"),
         ({"k_at": (0,)}, "k_at: expected an integer at least 1, got 0"),

@@ -113,7 +113,62 @@ def test_scan_is_exact_across_many_blocks_and_threads(metric):
     distances, indices = knn_exact(queries, vectors, 20, metric, num_threads=2)
     sample = [0, 1, 64, 65, 127, 128, 129]
     assert_exact((distances[sample], indices[sample]), queries[sample], vectors, 20, metric)
-    np.testing.assert_array_equal(knn_exact(queries, vectors, 20, metric, num_threads=1)[1], indices)
+    for n_queries in (130, 3, 1):  # of many queries, the threads share the queries; of few, the rows
+        for num_threads in (1, 2, 3):
+            found = knn_exact(queries[:n_queries], vectors, 20, metric, num_threads)
+            np.testing.assert_array_equal(found[0], distances[:n_queries])
+            np.testing.assert_array_equal(found[1], indices[:n_queries])
+
+
+@both_metrics
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dim", [1, 7, 8, 9, 50])
+def test_every_instruction_set_gives_the_same_bits(kind, dim, metric):
+    vectors, queries = draw(kind, 600, dim)
+    subset = np.random.default_rng(0).permutation(600)[:300]
+    for ids, n in ((None, 600), (subset, 300)):
+        keys = np.empty((len(module.available_levels()), len(queries), n), np.uint64)
+        for level, own in enumerate(keys):
+            module.knn(level, module.METRIC_CODES[metric], queries, vectors, ids, 0, n, own)
+        assert (keys == keys[0]).all()
+
+
+def test_the_instruction_set_can_be_forced(monkeypatch):
+    used, kernel = [], module.knn
+    monkeypatch.setattr(module, "knn", lambda level, *rest: (used.append(level), kernel(level, *rest)))
+    for name in module.all_levels():
+        monkeypatch.setenv("FASTHASH_SIMD", name)
+        knn_exact(np.ones((1, 9), np.float32), np.ones((5, 9), np.float32), 1)
+    assert used == sorted(used)
+    assert used[0] == 0
+    assert set(used) == set(range(len(module.available_levels())))
+    monkeypatch.setenv("FASTHASH_SIMD", "mmx")
+    with pytest.raises(FastHashError, match="FASTHASH_SIMD"):
+        knn_exact(np.ones((1, 9), np.float32), np.ones((5, 9), np.float32), 1)
+
+
+@both_metrics
+@pytest.mark.parametrize("kind", ["normal", "tiny", "huge"])
+def test_the_distances_are_those_of_the_textbook(kind, metric):
+    vectors, queries = draw(kind, 200, 21)
+    points, others = queries[:-2].astype(np.longdouble), vectors.astype(np.longdouble)
+    if metric == "l2":
+        with np.errstate(over="ignore"):
+            expected = np.sqrt(((points[:, np.newaxis] - others) ** 2).sum(axis=2)).astype(np.float32)
+    else:
+        lengths = [np.sqrt((some**2).sum(axis=1)) for some in (points, others)]
+        expected = (1 - points @ others.T / np.multiply.outer(*lengths)).astype(np.float32)
+    np.testing.assert_array_max_ulp(vector_distances(queries[:-2], vectors, metric), expected, 1)
+
+
+def test_more_rows_than_a_key_can_name_are_refused(monkeypatch):
+    monkeypatch.setattr(module, "_MAX_ROWS", 5)
+    index = FlatIndex(2)
+    index.add(np.ones((3, 2), np.float32))
+    for call in (index.add, lambda six: knn_exact(six[0], six, 1)):
+        with pytest.raises(ArgumentError, match=r"^vectors: expected at most 5 rows in all, got (9|6)$"):
+            call(np.ones((6, 2), np.float32))
+    assert index.ntotal == 3
 
 
 @both_metrics
@@ -236,28 +291,18 @@ def test_vectors_are_a_read_only_view_and_a_copy_of_what_came(kind):
         (lambda kind: kind(2).search(np.ones((1, 2), np.float32), 0), "k"),
         (lambda kind: kind(2).search(np.ones((1, 2), np.float32), True), "k"),
         (lambda kind: kind(2).search(np.ones((1, 2), np.float32), 1, num_threads=0), "num_threads"),
+        (lambda _: HNSWIndex(2, M=1), "M"),
+        (lambda _: HNSWIndex(2, ef_construction=0), "ef_construction"),
+        (lambda _: HNSWIndex(2, ef=0), "ef"),
+        (lambda _: setattr(HNSWIndex(2), "ef", "50"), "ef"),
+        (lambda _: HNSWIndex(2).build(num_threads=0), "num_threads"),
+        (lambda _: knn_exact(np.ones((1, 0), np.float32), np.ones((1, 0), np.float32), 1), "vectors: dimensions"),
+        (lambda _: knn_exact(np.ones((1, 1), np.float32), np.ones((1, 1), np.float32), 1, "hamming"), "metric"),
     ],
 )
 def test_bad_arguments_are_named(kind, call, name):
     with pytest.raises(ArgumentError, match=rf"^{name}: "):
         call(kind)
-
-
-@pytest.mark.parametrize(
-    ("call", "name"),
-    [
-        (lambda: HNSWIndex(2, M=1), "M"),
-        (lambda: HNSWIndex(2, ef_construction=0), "ef_construction"),
-        (lambda: HNSWIndex(2, ef=0), "ef"),
-        (lambda: setattr(HNSWIndex(2), "ef", "50"), "ef"),
-        (lambda: HNSWIndex(2).build(num_threads=0), "num_threads"),
-        (lambda: knn_exact(np.ones((1, 0), np.float32), np.ones((1, 0), np.float32), 1), "vectors: dimensions"),
-        (lambda: knn_exact(np.ones((1, 1), np.float32), np.ones((1, 1), np.float32), 1, "hamming"), "metric"),
-    ],
-)
-def test_other_bad_arguments_are_named(call, name):
-    with pytest.raises(ArgumentError, match=rf"^{name}: "):
-        call()
 
 
 def test_a_refused_add_adds_nothing():
@@ -303,6 +348,7 @@ def test_hnsw_scans_when_that_is_exact_and_as_fast():
     index = hnsw(vectors, ef=1)
     assert_exact(index.search(queries, 41), queries, vectors, 41, "l2")  # more than a fiftieth
     assert_exact(index.search(queries, 3000), queries, vectors, 3000, "l2")
+    assert_exact(index.search(queries, 5, rows=np.arange(1000)), queries, vectors[:1000], 5, "l2")
     few = hnsw(vectors[:300], ef=1)
     assert few._graph is None
     assert_exact(few.search(queries, 5), queries, vectors[:300], 5, "l2")

@@ -14,7 +14,7 @@ from fasthash.solar.active_regions import (
     read_active_regions,
     statistical_regions,
 )
-from fasthash.solar.ephemeris import carrington_drift, observer, parse_time, to_days
+from fasthash.solar.ephemeris import carrington_drift, instant, observer, to_days
 from fasthash.solar.simulator import file_name, render, simulate, write_fits
 
 START = "2014-04-01T00:00"
@@ -36,7 +36,7 @@ BIPOLES = (
 
 
 def days(text):
-    return to_days(parse_time(text))
+    return to_days(instant(text))
 
 
 def spot_at(latitude, longitude, when, polarity=1.0, flux=2e22):
@@ -216,7 +216,7 @@ def test_ephemeris_agrees_with_sunpy():
     "time", ["2014-04-01T02:00+02:00", "2014-04-01T00:00Z", np.datetime64("2014-04-01"), datetime(2014, 4, 1)]
 )
 def test_times_are_utc(time):
-    assert parse_time(time) == datetime(2014, 4, 1)
+    assert instant(time) == datetime(2014, 4, 1)
 
 
 # files
@@ -302,8 +302,6 @@ def test_bad_arguments_are_named(tmp_path, name, change):
 def test_write_fits_refuses_what_is_not_a_frame(tmp_path):
     with pytest.raises(ArgumentError, match=r"^image:"):
         write_fits(tmp_path / "x.fits", np.zeros((4, 5), np.float32), START)
-    with pytest.raises(ArgumentError, match=r"^image:"):
-        write_fits(tmp_path / "x.fits", np.full((16, 16), 5000, np.float32), START)
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(FastHashError, match="taken"):
         simulate(tmp_path / "taken", START, 1, 720, 16)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fasthash._validation import check_int
 from fasthash.errors import ArgumentError, FastHashError, ReadError
-from fasthash.solar.ephemeris import parse_time, to_days
+from fasthash.solar.ephemeris import instant, to_days
 
 FLUX_PER_AREA = 1.2e20  # Mx of unsigned flux, plage included, per millionth of the hemisphere of spots
 MEMORY = 22.0  # days in which the plage that spots leave behind fades by e
@@ -135,7 +135,7 @@ def statistical_regions(start: Any, days: float, seed: int = 0, activity: float 
     The same seed gives the same regions at the same date whatever ``start`` and ``days`` are.
     Raises ArgumentError.
     """
-    first = to_days(parse_time(start, "start"))
+    first = to_days(instant(start, "start"))
     if not (np.isfinite(days) and days > 0):
         raise ArgumentError(f"days: expected a positive number, got {days!r}")
     if not (np.isfinite(activity) and activity >= 0):
@@ -222,7 +222,7 @@ def _parse_daily(line: str) -> tuple[int, float, float, float, float, float]:
     fields = line[20:].split()[-8:]  # one or both of the types before them may be missing
     if len(fields) < 8:
         raise ValueError("too few columns")
-    day = parse_time(datetime(int(line[:4]), int(line[4:6]), 1)) + timedelta(days=_number(line[6:12], "day", 1, 32) - 1)
+    day = instant(datetime(int(line[:4]), int(line[4:6]), 1)) + timedelta(days=_number(line[6:12], "day", 1, 32) - 1)
     area = _number(fields[0], "area", 0, 20000)
     longitude = _number(fields[5], "longitude", 0, 360)
     latitude = _number(fields[6], "latitude", -90, 90)
@@ -260,7 +260,7 @@ def _parse_bipole(row: dict[str, str]) -> tuple[tuple[Any, ...], _Curve]:
     place = {name: _number(row[name], name, -90, 90) for name in ("Lat(pos)", "Lat(neg)", "Lat(whole)")}
     place |= {name: _number(row[name], name, 0, 360) for name in ("Lon(pos)", "Lon(neg)", "Lon(whole)")}
     flux = abs(_number(row["Flux(pos, Mx)"], "flux", 0, 1e24)) + abs(_number(row["Flux(neg, Mx)"], "flux", -1e24, 0))
-    crossing = to_days(parse_time(row["cm_time_utc"], "cm_time_utc"))
+    crossing = to_days(instant(row["cm_time_utc"], "cm_time_utc"))
     latitude, longitude = place["Lat(whole)"], place["Lon(whole)"]
     west = ((place["Lon(pos)"] - place["Lon(neg)"] + 180) % 360 - 180) * np.cos(np.radians(latitude))
     north = place["Lat(pos)"] - place["Lat(neg)"]

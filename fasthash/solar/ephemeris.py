@@ -4,13 +4,14 @@ Inside the simulator a time is one float64: days since 1950-01-01T00:00 UTC.
 """
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fasthash.errors import ArgumentError
+from fasthash.times import parse_time
 
 CARRINGTON_RATE = 14.1844  # sidereal rotation of the Carrington system, degrees a day
 SOLAR_RADIUS = 6.96e8  # m; the RSUN_REF of HMI
@@ -34,20 +35,16 @@ class Observer:
         return float(np.degrees(np.arcsin(SOLAR_RADIUS / self.distance)) * 3600)
 
 
-def parse_time(value: Any, name: str = "time") -> datetime:
-    """A UTC instant (naive datetime) from an ISO 8601 string, a datetime64 or a datetime, in 1960 to 2100.
+def instant(value: Any, name: str = "time") -> datetime:
+    """A UTC instant (naive datetime) in 1960 to 2100 from whatever :func:`fasthash.times.parse_time` takes.
 
-    Without an offset it is taken as UTC. Raises ArgumentError that names the argument ``name``.
+    Raises ArgumentError that names the argument ``name``.
     """
-    text = str(value.astype("datetime64[us]") if isinstance(value, np.datetime64) else value)
-    try:
-        time = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)
-        time = time.astimezone(timezone.utc).replace(tzinfo=None) if time.tzinfo else time
-    except (ValueError, OverflowError):
-        raise ArgumentError(f"{name}: expected a time as ISO 8601, such as 2014-01-01T00:00, got {value!r}") from None
-    if not FIRST_YEAR <= time.year <= LAST_YEAR:
+    time = parse_time(name, value)
+    if not np.datetime64(f"{FIRST_YEAR}") <= time < np.datetime64(f"{LAST_YEAR + 1}"):
         raise ArgumentError(f"{name}: expected a time in {FIRST_YEAR} to {LAST_YEAR}, got {value}")
-    return time
+    when: datetime = time.astype(datetime)
+    return when
 
 
 def to_days(time: datetime) -> float:

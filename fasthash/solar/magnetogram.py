@@ -12,6 +12,9 @@ from fasthash.descriptor import GridHistogram
 from fasthash.errors import ReadError
 from fasthash.io import Image
 
+# Pixels: a disk whose radius or centre is said to be beyond this is a mistake of its header.
+_FARTHEST = 1e6
+
 
 @dataclass(frozen=True)
 class Disk:
@@ -42,7 +45,7 @@ def disk_from_header(header: Mapping[str, Any]) -> Disk | None:
     x, y, scale = number("CRPIX1"), number("CRPIX2"), number("CDELT1")
     angular = number("RSUN_OBS", "RSUN", "SOLAR_R")
     radius = angular / abs(scale) if angular and scale else number("R_SUN")
-    if x is None or y is None or radius is None or radius <= 0:
+    if x is None or y is None or radius is None:
         return None
     # The reference pixel is the disk's centre where its coordinates are (0, 0).
     if scale:
@@ -51,6 +54,8 @@ def disk_from_header(header: Mapping[str, Any]) -> Disk | None:
     rotation = number("CROTA2", "CROTA")
     if rotation is None:
         rotation = math.degrees(math.atan2(number("PC2_1") or 0.0, number("PC1_1") or 1.0))
+    if not 0 < radius < _FARTHEST or not max(abs(x), abs(y)) < _FARTHEST:
+        return None
     return Disk(x - 1.0, y - 1.0, radius, rotation)
 
 
@@ -113,6 +118,9 @@ class MagnetogramHistogram:
     def describe(self, image: Image, num_threads: int = 1) -> NDArray[np.float32]:
         """float32 array (rows * cols * bins,): the share of an average cell's pixels that fall into each bin."""
         pixels = orient(image, self.grid.value_range)
+        if pixels.shape[0] < self.grid.rows or pixels.shape[1] < self.grid.cols:
+            cells = f"{self.grid.cols} x {self.grid.rows} cells"
+            raise ReadError(f"{image.path or 'image'}: {pixels.shape[1]} x {pixels.shape[0]} pixels for {cells}")
         counts = self.grid.transform(pixels, num_threads)[0]
         if not counts.any():
             raise ReadError(f"{image.path or 'image'}: no pixel of the solar disk lies within {self.grid.value_range}")

@@ -12,7 +12,6 @@ the noise of one instant): a frame is the same whichever others were made before
 import functools
 import math
 import os
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -32,14 +31,14 @@ from fasthash.solar.ephemeris import (
     SOLAR_RADIUS,
     Observer,
     carrington_drift,
+    instant,
     observer,
-    parse_time,
     to_days,
 )
+from fasthash.times import tai_minus_utc
 
 FIELD_OF_VIEW = 4096 * 0.504  # arcseconds across the image, as HMI
-SATURATION = 3200.0  # G; what the simulated instrument can measure, and int16 steps of 0.1 G can hold
-FITS_STEP = 0.1  # G
+SATURATION = 3200.0  # G; the strongest field that the simulated instrument can measure
 _RADIUS_CM = SOLAR_RADIUS * 100
 _DEGREE_CM = np.radians(1) * _RADIUS_CM
 _MSH_CM2 = 2e-6 * np.pi * _RADIUS_CM**2  # one millionth of the solar hemisphere
@@ -258,7 +257,7 @@ def render(
     ``time`` is ISO 8601 UTC (or a datetime); ``noise`` is the standard deviation (G) of every pixel's own. The frame
     depends on the arguments alone, never on frames made before. Raises ArgumentError.
     """
-    when = parse_time(time)
+    when = instant(time)
     check_int("size", size, 16, 8192)
     check_int("seed", seed, 0)
     if not (np.isfinite(noise) and noise >= 0):
@@ -274,19 +273,13 @@ def render(
 
 def _tai(when: datetime) -> datetime:
     """TAI of a UTC instant, leap seconds and all."""
-    import erfa
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", erfa.ErfaWarning)  # "dubious year": leap seconds to come are not known
-        seconds = erfa.dat(
-            when.year, when.month, when.day, (when - datetime(when.year, when.month, when.day)).seconds / 86400
-        )
-    return when + timedelta(seconds=float(seconds))
+    shift: timedelta = tai_minus_utc(np.datetime64(when, "ms")).astype(timedelta)
+    return when + shift
 
 
 def file_name(time: Any) -> str:
     """Name of the simulated file of an instant: ``hmi.sim_720s.YYYYMMDD_HHMMSS_TAI.fits``, as T_REC says, in TAI."""
-    return f"hmi.sim_720s.{_tai(parse_time(time)):%Y%m%d_%H%M%S}_TAI.fits"
+    return f"hmi.sim_720s.{_tai(instant(time)):%Y%m%d_%H%M%S}_TAI.fits"
 
 
 def _header(when: datetime, size: int, seed: int | None) -> dict[str, Any]:
@@ -332,22 +325,17 @@ def _header(when: datetime, size: int, seed: int | None) -> dict[str, Any]:
 def write_fits(path: str | os.PathLike[str], image: NDArray[np.float32], time: Any, seed: int | None = None) -> None:
     """Write a simulated magnetogram, (n, n) in gauss and NaN off the disk, as FITS that SunPy opens as an HMIMap.
 
-    Pixels are int16 in steps of 0.1 G; the header says SIMULATED, by which version of fasthash and with which seed.
-    The file appears whole or not at all. Raises ArgumentError, FastHashError where it cannot be written.
+    Pixels are float32, since SunPy does not turn the BLANK of integers into NaN. The header says SIMULATED, by which
+    version of fasthash and with which seed. The file appears whole or not at all. Raises ArgumentError, FastHashError
+    where it cannot be written.
     """
     from astropy.io import fits
 
-    when = parse_time(time)
+    when = instant(time)
     image = np.asarray(image)
     if image.ndim != 2 or image.shape[0] != image.shape[1]:
         raise ArgumentError(f"image: expected shape (n, n), got {image.shape}")
-    off = np.isnan(image)
-    steps = np.rint(np.where(off, 0, image) / FITS_STEP)
-    if np.abs(steps).max(initial=0) > np.iinfo(np.int16).max:
-        raise ArgumentError(f"image: expected field within {SATURATION:g} G, got {np.nanmax(np.abs(image)):g} G")
-    pixels = np.where(off, np.iinfo(np.int16).min, steps).astype(">i2")
-    hdu = fits.PrimaryHDU(pixels)
-    hdu.header.update({"BSCALE": FITS_STEP, "BZERO": 0.0, "BLANK": int(np.iinfo(np.int16).min)})
+    hdu = fits.PrimaryHDU(image.astype(">f4"))
     hdu.header.update(_header(when, image.shape[0], seed))
     hdu.header["COMMENT"] = f"SIMULATED magnetogram, made by fasthash {__version__}; not an observation"
     with atomic_write(path) as file:
@@ -371,7 +359,7 @@ def simulate(
     sort by time. The same arguments give the same files, and a frame does not depend on start, days or cadence.
     Raises ArgumentError, ReadError for a bad table, FastHashError where nothing can be written.
     """
-    first = parse_time(start, "start")
+    first = instant(start, "start")
     for name, value in (("days", days), ("cadence_minutes", cadence_minutes)):
         if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 < value < np.inf:
             raise ArgumentError(f"{name}: expected a positive number, got {value!r}")
