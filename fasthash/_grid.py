@@ -6,18 +6,16 @@ its own number, 32 at a time. Neither loop has a dependency between pixels. The 
 it maps to whatever registers the CPU has (one of AVX-512, two of AVX2, four of SSE or NEON).
 """
 
-from functools import cache
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import from_dtype, njit, types
+from numba import carray, from_dtype, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
-LANES = 32
-# With more bins than this, comparing each pixel with each bin costs more than scattering.
-_FEW_BINS = 64
+from fasthash.descriptor import LANES
+
 # Vectors that can be compared before a lane, a byte, might overflow.
 _MAX_VECTORS = 255
 _OPTIONS: dict[str, Any] = {"nogil": True, "inline": "always", "error_model": "numpy"}
@@ -159,46 +157,41 @@ def _number_any(pixels, low, high, edges, numbers):
         numbers[i] = number
 
 
-def number_type(n_bins: int) -> type:
-    """The unsigned type of the scratch that holds bin numbers."""
-    return np.uint8 if n_bins <= _FEW_BINS else np.uint16
+def compile_grid_histogram(real: type, few_bins: bool, even: bool) -> tuple[str, str]:
+    """The optimised LLVM assembly for this CPU, and the name of the function in it.
 
-
-@cache
-def grid_histogram(real: type, n_bins: int, even: bool) -> Any:
-    """The kernel for pixels and edges of type ``real``, compiled at the first call for this process and CPU.
-
-    Nothing is cached on the disk: Numba's cache is a pickle that does not heal once it is damaged.
+    One function for pixels and edges of type ``real``, for few or many bins, for even edges or any.
     """
     number_pixels = _number_even if even else _number_any
-    count = _count_few if n_bins <= _FEW_BINS else _count_many
+    count = _count_few if few_bins else _count_many
 
-    def add_rows(image, first_row, last_row, row_edges, col_edges, low, high, edges, numbers, counts):
-        """Add the rows [first_row, last_row) of ``image`` (H, W) to ``counts`` (rows, cols, bins).
+    def add_rows(
+        image_at, height, width, first_row, last_row, row_edges_at, rows, col_edges_at, cols,
+        low, high, edges_at, n_bins, numbers_at, scratch, counts_at,
+    ):  # fmt: skip
+        """Add the rows [first_row, last_row) of ``image`` (height, width) to ``counts`` (rows, cols, n_bins).
 
-        Pixels below ``low`` or above ``high`` and NaN count nowhere. ``numbers`` is scratch, LANES longer than the
+        Pixels below ``low`` or above ``high`` and NaN count nowhere. ``numbers`` (scratch,) is LANES longer than the
         widest cell.
         """
+        image, edges = carray(image_at, (height, width)), carray(edges_at, (n_bins + 1,))
+        row_edges, col_edges = carray(row_edges_at, (rows + 1,)), carray(col_edges_at, (cols + 1,))
+        numbers, counts = carray(numbers_at, (scratch,)), carray(counts_at, (rows, cols, n_bins))
         cell_row = 0
         for y in range(first_row, last_row):
             while y >= row_edges[cell_row + 1]:
                 cell_row += 1
-            for c in range(col_edges.size - 1):
+            for c in range(cols):
                 pixels = image[y, col_edges[c] : col_edges[c + 1]]
                 number_pixels(pixels, low, high, edges, numbers)
                 count(numbers, pixels.size, counts[cell_row, c])
 
-    pixel, index = from_dtype(np.dtype(real)), types.int64
+    pixel, index, number = from_dtype(np.dtype(real)), types.int64, types.uint8 if few_bins else types.uint16
+    at = types.CPointer
     signature = types.void(
-        types.Array(pixel, 2, "C", readonly=True),  # also takes writable images
-        index,
-        index,
-        index[::1],
-        index[::1],
-        pixel,
-        pixel,
-        pixel[::1],
-        from_dtype(np.dtype(number_type(n_bins)))[::1],
-        types.uint32[:, :, ::1],
-    )
-    return njit(signature, **_OPTIONS)(add_rows)
+        at(pixel), index, index, index, index, at(index), index, at(index), index,
+        pixel, pixel, at(pixel), index, at(number), index, at(types.uint32),
+    )  # fmt: skip
+    # No wrappers: they would tie the code to this process's Python.
+    compiled = njit(signature, **_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)(add_rows)
+    return compiled.inspect_llvm(signature.args), compiled.overloads[signature.args].fndesc.llvm_func_name

@@ -1,15 +1,23 @@
 """Image descriptors: from pixels to a fixed number of counts."""
 
+import ctypes
+import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fasthash._machine_code import machine_code
 from fasthash._parallel import map_shares
 from fasthash._validation import check_choice, check_int, check_threads
 from fasthash.errors import ArgumentError
 
+# Pixels whose bins are counted at a time: the bytes of a vector register.
+LANES = 32
+# With more bins than this, comparing each pixel with each bin costs more than scattering.
+FEW_BINS = 64
 # Rows of a band, the smallest share of work for a thread: less would not pay for handing it over.
 _BAND = 64
 
@@ -90,15 +98,17 @@ class GridHistogram:
         count_rows = self._counter(height, width, np.asarray(images).dtype)
         bands = [(i, y, min(y + _BAND, height)) for i in range(n) for y in range(0, height, _BAND)]
         threads = min(check_threads(num_threads), len(bands))
+        waiting = iter(bands)
 
-        def count_share(thread: int) -> NDArray[np.uint32]:
-            # Every thread counts into an array of its own, a run of bands each.
+        def count_bands(thread: int) -> NDArray[np.uint32]:
+            # Every thread counts into an array of its own, and takes the next band when it has done one: a core that
+            # is slow, or late, takes fewer.
             own = counts if thread == 0 else np.zeros_like(counts)
-            for i, first, last in bands[len(bands) * thread // threads : len(bands) * (thread + 1) // threads]:
+            for i, first, last in waiting:
                 count_rows(stack[i], first, last, own[i])
             return own
 
-        for own in map_shares(count_share, threads)[1:]:
+        for own in map_shares(count_bands, threads)[1:]:
             counts += own
         return counts.reshape(n, self.size)
 
@@ -116,8 +126,6 @@ class GridHistogram:
 
     def _counter(self, height: int, width: int, dtype: np.dtype[Any]) -> Callable[..., None]:
         """The kernel for images of one size and type, as ``count_rows(image, first_row, last_row, counts)``."""
-        from fasthash._grid import LANES, grid_histogram, number_type
-
         # numpy.histogram rounds its edges to the type of the data, so they are taken from the data's own type.
         try:
             with np.errstate(over="ignore"):
@@ -126,17 +134,37 @@ class GridHistogram:
             raise ArgumentError(f"images: {dtype} cannot tell {self.bins} bins of {self.value_range} apart") from None
         real = _real_type(dtype)
         edges = np.ascontiguousarray(edges, dtype=real)
-        low, high = (edges[0], edges[-1]) if self.outside == "drop" else (real(-np.inf), real(np.inf))
+        low, high = (edges[0], edges[-1]) if self.outside == "drop" else (-np.inf, np.inf)
         row_edges = np.linspace(0, height, self.rows + 1).astype(np.int64)
         col_edges = np.linspace(0, width, self.cols + 1).astype(np.int64)
-        kernel = grid_histogram(real, self.bins, _is_even(edges))
-        scratch = width + LANES
+        few_bins = self.bins <= FEW_BINS
+        kernel = _kernel(real, few_bins, _is_even(edges))
 
         def count_rows(image: NDArray[Any], first: int, last: int, counts: NDArray[np.uint32]) -> None:
-            numbers: NDArray[Any] = np.empty(scratch, number_type(self.bins))
-            kernel(image, first, last, row_edges, col_edges, low, high, edges, numbers, counts)
+            numbers: NDArray[Any] = np.empty(width + LANES, np.uint8 if few_bins else np.uint16)
+            kernel(
+                image.ctypes.data, height, width, first, last, row_edges.ctypes.data, self.rows,
+                col_edges.ctypes.data, self.cols, low, high, edges.ctypes.data, self.bins,
+                numbers.ctypes.data, numbers.size, counts.ctypes.data,
+            )  # fmt: skip
 
         return count_rows
+
+
+@functools.cache
+def _kernel(real: type, few_bins: bool, even: bool) -> Callable[..., None]:
+    def compile_it() -> tuple[str, str]:
+        from fasthash._grid import compile_grid_histogram
+
+        return compile_grid_histogram(real, few_bins, even)
+
+    name = f"grid-{np.dtype(real).name}-{'few' if few_bins else 'many'}-{'even' if even else 'any'}"
+    at, number = ctypes.c_void_p, ctypes.c_float if real is np.float32 else ctypes.c_double
+    index = ctypes.c_int64
+    arguments = (
+        at, index, index, index, index, at, index, at, index, number, number, at, index, at, index, at,
+    )  # fmt: skip
+    return machine_code(name, Path(__file__).with_name("_grid.py"), compile_it, arguments)
 
 
 def _real_type(dtype: np.dtype[Any]) -> Any:

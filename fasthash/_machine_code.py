@@ -1,0 +1,97 @@
+"""Numba functions as machine code that a new process need not compile again.
+
+Compiling takes Numba a second; the code it makes is a few kilobytes. So the code is kept in the user's cache folder
+($XDG_CACHE_HOME/fasthash, else ~/.cache/fasthash), in a checksummed container under a name that says for which source,
+versions and CPU it is. A file that is damaged, or not there, is made anew; a folder that cannot be written is done
+without. Numba's own cache would be a pickle, and does not heal.
+"""
+
+import contextlib
+import ctypes
+import hashlib
+import os
+import threading
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fasthash._storage import read_container, write_container
+from fasthash.errors import FastHashError
+
+_KIND = "machine-code"
+_lock = threading.Lock()
+_engines: list[Any] = []  # linked code lives as long as its engine
+
+
+def machine_code(
+    name: str, source: Path, compile_it: Callable[[], tuple[str, str]], arguments: tuple[Any, ...]
+) -> Callable[..., None]:
+    """A function compiled by Numba, from the cache or made now; calls release the GIL.
+
+    Parameters
+    ----------
+    name : str
+        Tells the functions of one source apart.
+    source : Path
+        The file whose text the code depends on.
+    compile_it : callable() -> (LLVM assembly, symbol)
+        Called only where the cache does not hold the code.
+    arguments : ctypes types of the function's arguments; it returns nothing.
+    """
+    with _lock:
+        import llvmlite.binding as llvm
+
+        path = _folder() / f"{name}-{_key(llvm, source)}.code"
+        try:
+            meta, arrays = read_container(path, _KIND)
+            code, symbol = arrays["code"].tobytes(), meta["symbol"]
+        except FastHashError:
+            assembly, symbol = compile_it()
+            code = _target(llvm).emit_object(llvm.parse_assembly(assembly))
+            with contextlib.suppress(OSError, FastHashError):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_container(path, _KIND, {"symbol": symbol}, {"code": np.frombuffer(code, np.uint8)})
+        return _callable(_link(llvm, code, symbol), arguments)
+
+
+def _folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fasthash"
+
+
+def _key(llvm: Any, source: Path) -> str:
+    settings = sorted(item for item in os.environ.items() if item[0].startswith("NUMBA_"))
+    cpu = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten(), llvm.get_process_triple()
+    parts = source.read_bytes(), version("numba"), version("llvmlite"), cpu, settings
+    return hashlib.blake2b(repr(parts).encode(), digest_size=12).hexdigest()
+
+
+def _target(llvm: Any) -> Any:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm.Target.from_default_triple().create_target_machine(
+        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3, jit=True
+    )
+
+
+def _link(llvm: Any, code: bytes, symbol: str) -> int:
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target(llvm))
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    _engines.append(engine)
+    return int(engine.get_function_address(symbol))
+
+
+def _callable(address: int, arguments: tuple[Any, ...]) -> Callable[..., None]:
+    # Numba's calling convention: where to put the result, where to put an error, then the arguments; 0 means done.
+    function = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *arguments)(address)
+
+    def call(*values: Any) -> None:
+        result, error = ctypes.c_void_p(), ctypes.c_void_p()
+        status = function(ctypes.addressof(result), ctypes.addressof(error), *values)
+        if status != 0:
+            raise FastHashError(f"a compiled function failed with status {status}")
+
+    return call

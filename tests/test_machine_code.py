@@ -1,0 +1,68 @@
+"""The cache of compiled code: used by the next process, made anew where damaged, done without where it cannot be."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import fasthash as fh
+from fasthash import descriptor
+
+IMAGE = np.random.default_rng(0).normal(0, 300, (50, 60)).astype("f4")
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache folder, and no compiled functions in memory."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    descriptor._kernel.cache_clear()
+    yield tmp_path / "fasthash"
+    descriptor._kernel.cache_clear()
+
+
+def counts_anew():
+    descriptor._kernel.cache_clear()
+    return fh.GridHistogram().transform(IMAGE)
+
+
+def test_damaged_code_is_made_anew(cache):
+    expected = counts_anew()
+    (file,) = cache.iterdir()
+    good = file.read_bytes()
+    for damaged in (good[:100], b"", good[:3000] + b"\xcc" * 64 + good[3064:], good + b"\0"):
+        file.write_bytes(damaged)
+        np.testing.assert_array_equal(counts_anew(), expected)
+        assert len(file.read_bytes()) == len(good)
+
+
+def test_kept_code_is_used(cache, monkeypatch):
+    expected = counts_anew()
+    assert len(list(cache.iterdir())) == 1
+    monkeypatch.setattr("fasthash._grid.compile_grid_histogram", None)
+    np.testing.assert_array_equal(counts_anew(), expected)
+
+
+def test_code_of_another_cpu_is_not_used(cache, monkeypatch):
+    expected = counts_anew()
+    monkeypatch.setattr("llvmlite.binding.get_host_cpu_name", lambda: "x86-64")
+    np.testing.assert_array_equal(counts_anew(), expected)
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_a_folder_that_cannot_be_written_is_done_without(cache):
+    cache.parent.joinpath("fasthash").write_text("a file where the folder should be")
+    np.testing.assert_array_equal(counts_anew(), fh.GridHistogram().transform(IMAGE))
+    assert cache.is_file()
+
+
+def test_the_next_process_does_not_load_numba(cache):
+    counts_anew()
+    code = (
+        "import sys, numpy, fasthash\n"
+        "fasthash.GridHistogram().transform(numpy.zeros((20, 20), 'f4'))\n"
+        "print('numba' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+    assert cache.is_dir()
