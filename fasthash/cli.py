@@ -355,8 +355,9 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument(
         "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
     )
+    threads = argparse.ArgumentParser(add_help=False)
+    threads.add_argument("--threads", type=int, default=-1, metavar="N", help="threads; -1: one a core (default)")
     reading = argparse.ArgumentParser(add_help=False)
-    reading.add_argument("--threads", type=int, default=-1, metavar="N", help="threads; -1: one a core (default)")
     reading.add_argument(
         "--max-pixels",
         type=_positive_int,
@@ -426,6 +427,7 @@ def _parser() -> argparse.ArgumentParser:
         _train_solar,
         "Train a solar encoder on magnetograms and write it as ONNX.",
         "train solar frames -o my-sun.onnx --preset paper --epochs 40 --seed 1",
+        threads,
         reading,
     )
     solar.add_argument("inputs", nargs="+", metavar="INPUT", help=_INPUT)
@@ -441,6 +443,7 @@ def _parser() -> argparse.ArgumentParser:
         _encode,
         "Hash images into an .npz of hashes, codes, paths, times and labels.",
         "encode frames --encoder solar-paper -o hashes.npz",
+        threads,
         reading,
     )
     encode.add_argument("inputs", nargs="+", metavar="INPUT", help=_INPUT)
@@ -453,13 +456,14 @@ def _parser() -> argparse.ArgumentParser:
         _build,
         "Make a catalog of images.",
         "build frames --encoder solar-paper -o sun.catalog",
+        threads,
         reading,
     )
     build.add_argument("inputs", nargs="+", metavar="INPUT", help=_INPUT)
     _add_encoder(build)
     build.add_argument("-o", "--output", required=True, metavar="CATALOG", help="folder to make")
 
-    add = verb(verbs, "add", _add, "Add images to a catalog.", "add sun.catalog new-frames", reading)
+    add = verb(verbs, "add", _add, "Add images to a catalog.", "add sun.catalog new-frames", threads, reading)
     add.add_argument("catalog", metavar="CATALOG")
     add.add_argument("inputs", nargs="+", metavar="INPUT", help=_INPUT)
 
@@ -489,13 +493,13 @@ def _parser() -> argparse.ArgumentParser:
         "Precision and recall when frames close in time count as similar (the Sun turns slowly). "
         "Each image is a query in turn and never counts itself; as many are retrieved as there are similar ones.",
         "evaluate solar sun.catalog --window 48h --exclude-within 6h",
+        threads,
     )
     window.add_argument("catalog", metavar="CATALOG")
     window.add_argument("--window", default="48h", metavar="48h", help="full width: 48h is 24 h either side (default)")
     window.add_argument("--exclude-within", default="0h", metavar="0h", help="take out what is this close to the query")
     _add_metric(window)
     window.add_argument("--plot", metavar="FILE.png", help="draw precision against the number retrieved")
-    window.add_argument("--threads", type=int, default=-1, metavar="N", help="threads; -1: one a core (default)")
     window.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
