@@ -11,12 +11,13 @@ NATIVE := setup.py pyproject.toml $(wildcard csrc/* fasthash/*.pyx)
 
 install: $(VENV)/installed
 
-# torch is pinned, and first: a range would let pip take a newer build with gigabytes of GPU libraries.
+# torch is pinned, and first: a range would let pip take a newer build with gigabytes of GPU libraries. The editable
+# install is of the kind that a folder named fasthash in the working directory does not hide.
 $(VENV)/installed: $(NATIVE)
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet torch==2.13.0
-	$(BIN)/python -m pip install --quiet --editable '.[all]'
+	$(BIN)/python -m pip install --quiet --config-settings editable_mode=compat --editable '.[all]'
 	touch $@
 
 demo: install
@@ -31,7 +32,7 @@ test: install
 bench: install
 	$(BIN)/python -m pytest benchmarks -o python_files='bench_*.py' --benchmark-json=benchmarks/latest.json
 
-# How the shipped encoder solar-paper was made: a year of simulated Sun, the paper's network, 40 epochs.
+# How the shipped encoder solar-paper was made: two years of simulated Sun, the paper's network, 40 epochs.
 solar-paper: install
 	$(BIN)/fasthash simulate build/solar-paper --start 2011-06-01 --days 730 --cadence 240 --size 256 --seed 1
 	$(BIN)/fasthash train solar build/solar-paper -o fasthash/encoders/solar-paper.onnx --preset paper --epochs 40 \

@@ -44,21 +44,40 @@ def machine_code(
     with _lock:
         import llvmlite.binding as llvm
 
-        path = _folder() / f"{name}-{_key(llvm, source)}.code"
-        try:
-            meta, arrays = read_container(path, _KIND)
-            code, symbol = arrays["code"].tobytes(), meta["symbol"]
-        except FastHashError:
-            assembly, symbol = compile_it()
-            code = _target(llvm).emit_object(llvm.parse_assembly(assembly))
-            with contextlib.suppress(OSError, FastHashError):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_container(path, _KIND, {"symbol": symbol}, {"code": np.frombuffer(code, np.uint8)})
+        folder = _folder()
+        path = folder / f"{name}-{_key(llvm, source)}.code" if folder else None
+        code, symbol = _kept(path) or _made(llvm, compile_it, path)
         return _callable(_link(llvm, code, symbol), arguments)
 
 
-def _folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fasthash"
+def _kept(path: Path | None) -> tuple[bytes, str] | None:
+    if path is None:
+        return None
+    try:
+        meta, arrays = read_container(path, _KIND)
+    except FastHashError:  # not there yet, or damaged
+        return None
+    return arrays["code"].tobytes(), meta["symbol"]
+
+
+def _made(llvm: Any, compile_it: Callable[[], tuple[str, str]], path: Path | None) -> tuple[bytes, str]:
+    assembly, symbol = compile_it()
+    code: bytes = _target(llvm).emit_object(llvm.parse_assembly(assembly))
+    if path is not None:
+        with contextlib.suppress(FastHashError):  # a full disk is no reason not to compute
+            write_container(path, _KIND, {"symbol": symbol}, {"code": np.frombuffer(code, np.uint8)})
+    return code, symbol
+
+
+def _folder() -> Path | None:
+    """Where code is kept: a folder of this user's own, for what lies in it is run; None where there is none."""
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        folder = Path(cache if os.path.isabs(cache) else Path.home() / ".cache") / "fasthash"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # not writable; no home at all
+        return None
+    return folder if not hasattr(os, "getuid") or folder.stat().st_uid == os.getuid() else None
 
 
 def _key(llvm: Any, source: Path) -> str:

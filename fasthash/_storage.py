@@ -31,6 +31,9 @@ VERSION = 1
 _HEAD = struct.Struct("<8sII")
 _DIGEST_SIZE = 32
 _ALIGN = 64
+# Asking for it means setting it, for all threads: once, at import.
+UMASK = os.umask(0)
+os.umask(UMASK)
 
 
 @contextlib.contextmanager
@@ -46,11 +49,9 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
+        os.chmod(name, 0o666 & ~UMASK)
         os.replace(name, target)
-        _sync_directory(target.parent)
+        sync_directory(target.parent)
     except OSError as error:
         raise FastHashError(f"{target}: cannot write: {error.strerror or error}") from error
     finally:
@@ -58,7 +59,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             os.unlink(name)
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
+    """Bring a folder's list of names to the disk."""
     if os.name == "posix":
         fd = os.open(directory, os.O_RDONLY)
         try:

@@ -23,14 +23,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fasthash._storage import atomic_write
+from fasthash._storage import UMASK, atomic_write, sync_directory
 from fasthash._validation import check_choice, check_int
 from fasthash.encoder import Encoded, Encoder, Failure, load_encoder
 from fasthash.errors import ArgumentError, CorruptFileError, FastHashError
 from fasthash.hamming import knn_hamming
 from fasthash.index import knn_exact
 from fasthash.io import DEFAULT_LIMITS, Limits, as_image, find_images
-from fasthash.times import NAT, format_time
+from fasthash.times import NAT, Span, as_span, format_time, parse_time
 
 METRICS = ("l2", "cosine", "hamming")
 _DATABASE = "catalog.sqlite"
@@ -122,8 +122,9 @@ class Catalog:
                 connection.executescript(_SCHEMA)
                 about = {"format": str(_FORMAT), "encoder": encoder.fingerprint, "name": encoder.name}
                 connection.executemany("INSERT INTO about VALUES (?, ?)", about.items())
-            draft.chmod(0o755)
+            draft.chmod(0o777 & ~UMASK)
             os.replace(draft, target)
+            sync_directory(target.parent)
         except OSError as error:
             raise FastHashError(f"{target}: cannot write: {error.strerror or error}") from error
         finally:
@@ -149,7 +150,7 @@ class Catalog:
                 about = dict(catalog._connection.execute("SELECT key, value FROM about"))
             if about.get("format") != str(_FORMAT):
                 raise CorruptFileError(f"{target}: catalog format {about.get('format')}; this fasthash reads {_FORMAT}")
-            if about.get("encoder") != encoder.fingerprint:
+            if about.get("encoder") != encoder.fingerprint or "name" not in about:
                 raise CorruptFileError(f"{target / _ENCODER}: not the encoder that this catalog was made with")
         except FastHashError:
             catalog.close()
@@ -263,8 +264,8 @@ class Catalog:
         image: Any,
         k: int = 10,
         metric: str = "l2",
-        exclude_within: np.timedelta64 | None = None,
-        between: tuple[np.datetime64, np.datetime64] | None = None,
+        exclude_within: Span | None = None,
+        between: tuple[Any, Any] | None = None,
         label: str | None = None,
     ) -> list[Hit]:
         """The most similar images: exact, ties by the order in which rows were added.
@@ -275,10 +276,10 @@ class Catalog:
         k : int
             Results wanted; fewer where fewer rows are allowed.
         metric : "l2", "cosine" (on hashes) or "hamming" (on codes)
-        exclude_within : numpy.timedelta64, optional
+        exclude_within : timedelta, text such as "12h", or hours, optional
             Leave out rows within this of the query's time, both ends included; rows without a time stay.
-        between : (numpy.datetime64, numpy.datetime64), optional
-            Only rows taken in this span, both ends included.
+        between : (time, time), optional
+            Only rows taken in this span, both ends included; datetime64, datetime or ISO 8601 text, UTC.
         label : str, optional
             Only rows of this label.
         """
@@ -290,9 +291,10 @@ class Catalog:
         if exclude_within is not None:
             if np.isnat(query.time):
                 raise ArgumentError(f"exclude_within: the query {query.path or 'image'} has no known time")
-            allowed &= ~(np.abs(rows.times - query.time) <= exclude_within)
+            allowed &= ~(np.abs(rows.times - query.time) <= as_span("exclude_within", exclude_within))
         if between is not None:
-            allowed &= (rows.times >= between[0]) & (rows.times <= between[1])
+            first, last = _as_interval(between)
+            allowed &= (rows.times >= first) & (rows.times <= last)
         if label is not None:
             allowed &= rows.labels == label
         vector = self.encoder.encode(query)
@@ -319,6 +321,10 @@ class Catalog:
         with self._lock:
             try:
                 yield
+            except UnicodeDecodeError as error:
+                raise CorruptFileError(f"{self.path / _DATABASE}: text that is no text: damaged") from error
+            except sqlite3.ProgrammingError as error:
+                raise FastHashError(f"{self.path}: this catalog is closed") from error
             except sqlite3.DatabaseError as error:
                 kind = FastHashError if isinstance(error, sqlite3.OperationalError) else CorruptFileError
                 raise kind(f"{self.path / _DATABASE}: {error}") from error
@@ -331,8 +337,19 @@ def remarks_on(item: Encoded) -> Iterator[str]:
         yield "no time in its header or name"
 
 
+def _as_interval(between: Any) -> tuple[np.datetime64, np.datetime64]:
+    if not isinstance(between, (tuple, list)) or len(between) != 2:
+        raise ArgumentError(f"between: expected two times, got {between!r}")
+    return parse_time("between", between[0]), parse_time("between", between[1])
+
+
 def _connect(path: Path) -> sqlite3.Connection:
+    # WAL needs to write beside the database; where one may only read, nobody writes, and SQLite need not look for it.
+    frozen = path.exists() and not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists()
     try:
+        if frozen:
+            uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+            return sqlite3.connect(uri, uri=True, check_same_thread=False)
         connection = sqlite3.connect(path, timeout=30.0, check_same_thread=False)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")

@@ -29,7 +29,10 @@ _INPUT = "files, folders (searched recursively), globs and zips of FITS, JPEG, P
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status."""
-    for stream in (sys.stdout, sys.stderr):
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
+        stream = getattr(sys, name)
         if hasattr(stream, "reconfigure"):  # file names need not be valid text
             stream.reconfigure(errors="backslashreplace")
     args = _parser().parse_args(argv, argparse.Namespace(debug=False))
@@ -124,6 +127,7 @@ def _train_solar(args: argparse.Namespace) -> None:
     from fasthash.solar.magnetogram import MagnetogramHistogram
 
     autoencoder.check_installed()
+    _check_writable("-o", args.output, ".onnx")
     paths, problems = _find(args)
     front_end = MagnetogramHistogram(GridHistogram())
     rows = []
@@ -154,11 +158,7 @@ def _encode(args: argparse.Namespace) -> None:
     from fasthash.catalog import remarks_on
     from fasthash.encoder import Encoded, Failure, load_encoder
 
-    target = Path(args.output)
-    if target.suffix != ".npz":
-        raise FastHashError(f"-o {target}: expected a name ending in .npz")
-    if target.is_dir() or not target.parent.is_dir():  # say so now, not after hours of encoding
-        raise FastHashError(f"-o {target}: {'it is a folder' if target.is_dir() else 'its folder does not exist'}")
+    _check_writable("-o", args.output, ".npz")
     encoder = load_encoder(args.encoder)
     paths, problems = _find(args)
     encoded: list[Encoded] = []
@@ -191,14 +191,19 @@ def _encode(args: argparse.Namespace) -> None:
 def _build(args: argparse.Namespace) -> None:
     from fasthash.catalog import Catalog
 
+    was_there = Path(args.output).is_dir()
     catalog = Catalog.create(args.output, args.encoder)
     try:
         _add_to(catalog, args)
-    finally:
-        empty = len(catalog) == 0
-        catalog.close()
-        if empty:  # nothing was indexed: leave nothing behind
+    except BaseException:
+        with catalog:
+            empty = len(catalog) == 0
+        if empty:  # nothing was indexed: leave all as it was
             shutil.rmtree(args.output, ignore_errors=True)
+            if was_there:
+                Path(args.output).mkdir()
+        raise
+    catalog.close()
 
 
 def _add(args: argparse.Namespace) -> None:
@@ -219,7 +224,10 @@ def _add_to(catalog: Any, args: argparse.Namespace) -> None:
 def _search(args: argparse.Namespace) -> None:
     from fasthash.catalog import Catalog
     from fasthash.io import read_image
+    from fasthash.plots import SUFFIXES
 
+    if args.gallery:
+        _check_writable("--gallery", args.gallery, *SUFFIXES)
     exclude = parse_span("--exclude-within", args.exclude_within) if args.exclude_within else None
     between = None
     if args.between:
@@ -258,7 +266,10 @@ def _draw_gallery(path: str, query: Any, hits: Iterable[Any], encoder: str, metr
 def _evaluate_solar(args: argparse.Namespace) -> None:
     from fasthash.catalog import Catalog
     from fasthash.evaluation import evaluate_window
+    from fasthash.plots import SUFFIXES
 
+    if args.plot:
+        _check_writable("--plot", args.plot, *SUFFIXES)
     window = parse_span("--window", args.window)
     exclude = parse_span("--exclude-within", args.exclude_within)
     with Catalog.open(args.catalog) as catalog:
@@ -292,12 +303,15 @@ def _draw_curve(path: str, report: Any, title: str) -> None:
 
 def _window_table(name: str, report: Any) -> str:
     low, high = report.ci95
+    left_out = report.n_images - report.n_queries
     lines = [
         f"{name}, {report.metric}: {report.n_queries} queries, {report.window_hours:g} h window, "
         f"within {report.exclude_within_hours:g} h excluded, {report.si_mean:.1f} similar images a query",
         f"precision   {report.precision:.3f}   (95 % interval {low:.3f} to {high:.3f}; chance {report.chance:.3f})",
         f"recall      {report.recall:.3f}",
     ]
+    if left_out:
+        lines.append(f"{left_out} of {report.n_images} images were no query: no time, or no other image in the window")
     for k, value in report.precision_at.items():
         lines.append(f"at {k:<8} {value:.3f}   (best possible {report.ceiling_at[k]:.3f})")
     return "\n".join(lines)
@@ -325,6 +339,15 @@ def _find(args: argparse.Namespace) -> tuple[list[str], list[str]]:
 def _warn(lines: Iterable[str]) -> None:
     for line in lines:
         _say(f"warning: {line}")
+
+
+def _check_writable(option: str, path: str, *suffixes: str) -> None:
+    """Refuse a file that could not be written before the long work begins, not after it."""
+    target = Path(path)
+    if target.suffix.lower() not in suffixes:
+        raise FastHashError(f"{option} {path}: expected a name ending in {' or '.join(suffixes)}")
+    if target.is_dir() or not target.absolute().parent.is_dir():
+        raise FastHashError(f"{option} {path}: {'it is a folder' if target.is_dir() else 'its folder does not exist'}")
 
 
 def _report_skipped(problems: Sequence[str], done: int) -> None:

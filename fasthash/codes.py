@@ -18,7 +18,7 @@ def pack_bits(bits: Any) -> NDArray[np.uint8]:
 
     Parameters
     ----------
-    bits : bool or uint8 (0 or 1), shape (n, n_bits) or (n_bits,)
+    bits : bool or integers (0 or 1), shape (n, n_bits) or (n_bits,)
 
     Returns
     -------
@@ -30,12 +30,12 @@ def pack_bits(bits: Any) -> NDArray[np.uint8]:
         Where ``bits`` has another dtype or shape, or holds anything but 0 and 1.
     """
     array = np.asarray(bits)
-    if array.dtype not in (np.bool_, np.uint8):
-        raise ArgumentError(f"bits: expected dtype bool or uint8, got {array.dtype}")
+    if array.dtype.kind not in "bui":
+        raise ArgumentError(f"bits: expected bool or integers, got {array.dtype}")
     if array.ndim not in (1, 2) or array.shape[-1] == 0:
         raise ArgumentError(f"bits: expected shape (n, n_bits) or (n_bits,) with n_bits at least 1, got {array.shape}")
-    if array.size and array.max() > 1:
-        raise ArgumentError(f"bits: expected only 0 and 1, got {array.max()}")
+    if array.size and not 0 <= array.min() <= array.max() <= 1:
+        raise ArgumentError(f"bits: expected only 0 and 1, got {array.min()} to {array.max()}")
     return np.packbits(array, axis=-1)
 
 

@@ -25,7 +25,8 @@ from fasthash.solar.simulator import simulate
 ENCODER = "solar-paper"
 # Two solar rotations near the maximum of cycle 24, with a seed the shipped encoder was not trained on.
 START, DAYS, CADENCE_MINUTES, SIZE, SEED = "2014-03-01", 55, 120, 256, 2026
-_MARK = "report.json"
+_MARK = ".fasthash-demo"  # what we may clear when run again
+_REPORT = "report.json"
 
 
 def run_demo(out: Path) -> str:
@@ -63,7 +64,7 @@ def run_demo(out: Path) -> str:
         "seconds": {step: round(value, 3) for step, value in seconds.items()},
         "pictures": ["gallery.png", "precision.png", "distance.png"],
     }
-    with atomic_write(out / _MARK) as file:
+    with atomic_write(out / _REPORT) as file:
         file.write(json.dumps(summary, indent=2).encode())
     return _summary(out, reports, sum(seconds.values()))
 
@@ -76,6 +77,7 @@ def _clear(out: Path) -> None:
             shutil.rmtree(out / name, ignore_errors=True)
     try:
         out.mkdir(parents=True, exist_ok=True)
+        (out / _MARK).touch()
     except OSError as error:
         raise FastHashError(f"{out}: cannot make this folder: {error.strerror}") from error
 

@@ -113,6 +113,10 @@ class GridHistogram:
         return counts.reshape(n, self.size)
 
     def _as_stack(self, images: Any) -> NDArray[Any]:
+        if np.ma.isMaskedArray(images):
+            raise ArgumentError(
+                "images: a masked array; fill it with NaN, which never counts: images.filled(numpy.nan)"
+            )
         array = np.asarray(images)
         if array.dtype.kind not in "fiu":
             raise ArgumentError(f"images: expected real numbers, got dtype {array.dtype}")

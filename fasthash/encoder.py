@@ -9,7 +9,7 @@ import importlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -73,6 +73,8 @@ class Encoder:
     """
 
     def __init__(self, data: bytes, source: str) -> None:
+        # Nothing is to leave this host, nor to be left in its users' homes.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime
 
         self.source = source
@@ -117,8 +119,15 @@ class Encoder:
             For the first image that cannot be used; its text names it. Nothing is skipped.
         """
         sources = _as_list(images)
+
+        def describe(i: int) -> NDArray[np.float32]:
+            try:
+                return self.front_end.describe(as_image(sources[i]))
+            except ArgumentError as error:
+                raise ArgumentError(f"images[{i}]: {error}") from error
+
         with ThreadPoolExecutor(check_threads(num_threads)) as pool:
-            inputs = list(pool.map(lambda source: self.front_end.describe(as_image(source)), sources))
+            inputs = list(pool.map(describe, range(len(sources))))
         return self.encode_inputs(np.stack(inputs)) if inputs else np.empty((0, self.dim), np.float32)
 
     def encode_inputs(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -151,14 +160,17 @@ def load_encoder(name_or_path: str | os.PathLike[str]) -> Encoder:
     EncoderError
         Where there is no such encoder, or its file is damaged or was not written by fasthash.
     """
+    if not isinstance(name_or_path, (str, os.PathLike)):
+        raise ArgumentError(f"name_or_path: expected a name or a path, got {name_or_path!r}")
     text = os.fspath(name_or_path)
     shipped = ENCODERS / f"{text}.onnx"
     path = shipped if text in shipped_encoders() else Path(text)
     try:
         data = path.read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a path with a null character
         known = ", ".join(shipped_encoders())
-        reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        missing = isinstance(error, FileNotFoundError)
+        reason = "no such file" if missing else getattr(error, "strerror", None) or str(error)
         raise EncoderError(f"{text}: {reason}, nor an encoder that comes with fasthash ({known})") from error
     return Encoder(data, text)
 
@@ -218,11 +230,12 @@ def _front_end(settings: dict[str, Any]) -> FrontEnd:
 
 
 def _as_list(images: Any) -> list[Any]:
-    if isinstance(images, np.ndarray):
+    if isinstance(images, np.ndarray) and images.dtype.kind not in "UO":
         if images.ndim not in (2, 3):
             raise ArgumentError(f"images: expected an array (H, W) or (n, H, W), got {images.shape}")
         return [images] if images.ndim == 2 else list(images)
-    if isinstance(images, (str, os.PathLike, Image)) or hasattr(images, "meta"):
+    # A SunPy map is one image; a sequence of maps has a list of their metadata.
+    if isinstance(images, (str, os.PathLike, Image)) or isinstance(getattr(images, "meta", None), Mapping):
         return [images]
     try:
         return list(images)

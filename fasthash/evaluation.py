@@ -17,13 +17,11 @@ from fasthash.errors import ArgumentError
 from fasthash.hamming import HammingIndex
 from fasthash.index import METRICS as VECTOR_METRICS
 from fasthash.index import FlatIndex
-from fasthash.times import NAT, parse_span, parse_time
+from fasthash.times import NAT, Span, as_span, parse_time
 
 METRICS = (*VECTOR_METRICS, "hamming")
 _HOUR_MS = 3_600_000
 _RESAMPLES = 1000
-
-Span = np.timedelta64 | str | float  # "48h", "90min", "5d"; a bare number means hours
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +41,8 @@ class WindowReport:
         The precision a random ranking would have: similar images as a share of all frames that may be retrieved.
     ci95 : tuple of float
         95 % interval of `precision` from the bootstrap over blocks of time.
-    n_queries, n_untimed : int
-        Queries with at least one similar image; frames left out because their time is unknown.
+    n_images, n_queries, n_untimed : int
+        All frames given; queries with at least one similar image; frames left out because their time is unknown.
     si_mean : float
         Similar images a query, on average.
     window_hours, exclude_within_hours, metric
@@ -68,6 +66,7 @@ class WindowReport:
     ceiling_at: dict[int, float]
     chance: float
     ci95: tuple[float, float]
+    n_images: int
     n_queries: int
     n_untimed: int
     si_mean: float
@@ -90,6 +89,7 @@ class WindowReport:
             "ceiling_at": {str(k): value for k, value in self.ceiling_at.items()},
             "chance": self.chance,
             "ci95": list(self.ci95),
+            "n_images": self.n_images,
             "n_queries": self.n_queries,
             "n_untimed": self.n_untimed,
             "si_mean": self.si_mean,
@@ -192,6 +192,7 @@ def evaluate_window(
         ceiling_at={k: float(ceiling[min(k, depth) - 1]) for k in k_at},
         chance=float((n_similar / n_allowed).mean()),
         ci95=(float(low[0]), float(high[0])),
+        n_images=len(stamps),
         n_queries=len(queries),
         n_untimed=len(stamps) - len(timed),
         si_mean=float(n_similar.mean()),
@@ -307,7 +308,4 @@ def _as_times(times: Any, n: int) -> NDArray[np.datetime64]:
 
 
 def _as_milliseconds(name: str, value: Span) -> int:
-    span = value if isinstance(value, np.timedelta64) else parse_span(name, str(value))
-    if not span >= np.timedelta64(0, "ms"):  # nor is NaT
-        raise ArgumentError(f"{name}: expected at least 0, got {value!r}")
-    return int(span.astype("timedelta64[ms]").astype(np.int64))
+    return int(as_span(name, value).astype(np.int64))

@@ -79,6 +79,17 @@ def _nearest(queries: Floats, vectors: Floats, metric: str, k: int, threads: int
     return np.sort(np.concatenate(map_shares(some_rows, min(shares, n)), axis=1), axis=1)[:, :k]
 
 
+def _within(query: Floats, vectors: Floats, metric: str, radius: np.float32, threads: int) -> Keys:
+    """Keys (n_hits,) of all rows within the radius: more and more of the nearest, until one lies beyond it."""
+    k = 64
+    while True:
+        keys = _nearest(query[np.newaxis], vectors, metric, k, threads)[0]
+        inside = int(np.searchsorted(_decode(keys)[0], radius, side="right"))
+        if inside < len(keys) or len(keys) == len(vectors):
+            return keys[:inside]
+        k *= 8
+
+
 def _decode(keys: Keys) -> Hits:
     return (keys >> _ROW_SHIFT).astype(np.uint32).view(np.float32), (keys & _ROW_MASK).astype(np.int64)
 
@@ -194,6 +205,23 @@ class FlatIndex:
         held, queries = self._vectors, as_vectors("queries", queries, self.dim)
         k, threads = check_int("k", k, 1), check_threads(num_threads)
         return _decode(_nearest(queries, held, self.metric, k, threads, _as_subset(rows, len(held))))
+
+    def range_search(self, queries: Any, radius: float, num_threads: int = -1) -> tuple[Ints, Floats, Ints]:
+        """Every vector at most ``radius`` away from each query: exact, whatever the index.
+
+        queries: float32 (n_queries, dim) or (dim,), finite; radius: at least 0, in the metric's own unit, inclusive.
+
+        Returns ``(limits, distances, indices)``: int64 (n_queries + 1,), float32 (n_hits,), int64 (n_hits,). The hits
+        of query i are ``distances[limits[i]:limits[i + 1]]``, and the same of ``indices``, ordered by (distance,
+        index). Raises ArgumentError.
+        """
+        held, queries, threads = self._vectors, as_vectors("queries", queries, self.dim), check_threads(num_threads)
+        if not (isinstance(radius, (int, float, np.number)) and radius >= 0):
+            raise ArgumentError(f"radius: expected a number of at least 0, got {radius!r}")
+        hits = [_within(query, held, self.metric, np.float32(radius), threads) for query in queries]
+        limits = np.concatenate([[0], np.cumsum([len(found) for found in hits], dtype=np.int64)])
+        distances, indices = _decode(np.concatenate([np.empty(0, np.uint64), *hits]))
+        return limits.astype(np.int64), distances, indices
 
     def save(self, path: PathLike) -> None:
         """Write the index as one checksummed file, whole or not at all; a graph that is due is built first."""

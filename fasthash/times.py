@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from fasthash.errors import ArgumentError
 
 NAT = np.datetime64("NaT", "ms")
+Span = timedelta | np.timedelta64 | str | float  # "48h", "90min", "5d"; a bare number means hours
 _YEARS = range(1600, 2200)
 
 _DATE = r"(?P<y>\d{4})(?P<d>[-._/]?)(?P<m>0[1-9]|1[0-2])(?P=d)(?P<day>0[1-9]|[12]\d|3[01])"
@@ -90,6 +91,16 @@ def parse_span(name: str, text: str) -> np.timedelta64:
     if ms > 2**53:
         raise ArgumentError(f"{name}: {text} is longer than anything")
     return np.timedelta64(round(ms), "ms")
+
+
+def as_span(name: str, value: Span) -> np.timedelta64:
+    """A length of time of at least zero, timedelta64[ms]: from a timedelta, text such as ``6h``, or hours."""
+    if isinstance(value, timedelta):
+        value = np.timedelta64(value)
+    span = value if isinstance(value, np.timedelta64) else parse_span(name, str(value))
+    if not span >= np.timedelta64(0, "ms"):  # nor is NaT
+        raise ArgumentError(f"{name}: expected at least 0, got {value!r}")
+    return span.astype("timedelta64[ms]")
 
 
 def format_time(time: np.datetime64) -> str:

@@ -185,3 +185,24 @@ def test_an_empty_catalog_has_no_hits(tmp_path, encoder, frames):
 def test_wrong_arguments_are_named(catalog, frames, arguments, name):
     with pytest.raises(fh.ArgumentError, match=name):
         catalog.search(frames[0], **arguments)
+
+
+def test_spans_and_times_may_be_text_or_hours(catalog, frames):
+    hours = [catalog.search(frames[9], 99, exclude_within=span) for span in ("6h", 6, np.timedelta64(6, "h"))]
+    assert len(hours[0]) == 36 - 7
+    assert hours[0] == hours[1] == hours[2]
+    assert len(catalog.search(frames[9], 99, between=("2014-05-02", "2014-05-02T06:00"))) == 4
+    for wrong in (
+        {"exclude_within": "soon"},
+        {"exclude_within": -1},
+        {"between": ("2014-05-02",)},
+        {"between": (None, 1)},
+    ):
+        with pytest.raises(fh.ArgumentError, match=next(iter(wrong))):
+            catalog.search(frames[9], **wrong)
+
+
+def test_a_closed_catalog_says_so(catalog, frames):
+    catalog.close()
+    with pytest.raises(fh.FastHashError, match="closed"):
+        catalog.search(frames[0])

@@ -205,3 +205,34 @@ def test_demo(tmp_path, capsys, monkeypatch):
     status, _, err = run(capsys, "demo", "--out", tmp_path / "mine")
     assert status == 1
     assert "holds something else" in err
+
+
+def test_the_demo_clears_only_what_it_made(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("fasthash.demo.simulate", lambda *_, **__: pytest.fail("it must not get this far"))
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "report.json").write_text("{}")
+    assert run(capsys, "demo", "--out", tmp_path)[0] == 1
+    assert (tmp_path / "frames").is_dir()
+
+
+def test_a_failed_build_leaves_a_folder_that_was_there(tmp_path, capsys, encoder_path):
+    (tmp_path / "bad.fits").write_text("no FITS")
+    (tmp_path / "mine").mkdir()
+    status, _, _ = run(capsys, "build", tmp_path / "bad.fits", "--encoder", encoder_path, "-o", tmp_path / "mine")
+    assert status == 1
+    assert list((tmp_path / "mine").iterdir()) == []
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_error(closed):
+    done = subprocess.run(["bash", "-c", f"{sys.executable} -m fasthash info {closed}"], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stderr == ""
+
+
+def test_nothing_is_left_in_the_users_home(tmp_path, frames, encoder_path):
+    environment = {**os.environ, "HOME": str(tmp_path), "XDG_CACHE_HOME": ""}
+    command = [sys.executable, "-m", "fasthash", "encode", str(frames[0]), "--encoder", str(encoder_path)]
+    subprocess.run([*command, "-o", str(tmp_path / "x.npz")], env=environment, check=True, capture_output=True)
+    left = {path.relative_to(tmp_path).parts[:2] for path in tmp_path.rglob("*") if path.is_file()}
+    assert left <= {("x.npz",), (".cache", "fasthash"), (".astropy", "config"), (".astropy", "cache")}

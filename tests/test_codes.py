@@ -8,7 +8,10 @@ from fasthash.errors import ArgumentError
 
 
 @given(
-    n=st.integers(0, 5), n_bits=st.integers(1, 700), seed=st.integers(0, 99), dtype=st.sampled_from([bool, np.uint8])
+    n=st.integers(0, 5),
+    n_bits=st.integers(1, 700),
+    seed=st.integers(0, 99),
+    dtype=st.sampled_from([bool, np.uint8, np.int64]),
 )
 def test_unpacking_undoes_packing(n, n_bits, seed, dtype):
     bits = np.random.default_rng(seed).integers(0, 2, (n, n_bits)).astype(dtype)
@@ -42,8 +45,9 @@ def test_strided_and_read_only_bits():
 @pytest.mark.parametrize(
     ("bits", "message"),
     [
-        (np.zeros((2, 8), np.int64), "bits: expected dtype bool or uint8, got int64"),
-        (np.array([[0, 2]], np.uint8), "bits: expected only 0 and 1, got 2"),
+        (np.zeros((2, 8), np.float32), "bits: expected bool or integers, got float32"),
+        (np.array([[0, 2]], np.uint8), "bits: expected only 0 and 1, got 0 to 2"),
+        (np.array([[0, -1]]), "bits: expected only 0 and 1, got -1 to 0"),
         (np.zeros((2, 2, 2), bool), "bits: expected shape"),
         (np.zeros((2, 0), bool), "bits: expected shape"),
         (np.bool_(True), "bits: expected shape"),

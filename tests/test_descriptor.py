@@ -142,7 +142,16 @@ def test_wrong_settings_are_named(arguments, name):
 
 
 @pytest.mark.parametrize(
-    "images", [np.zeros(5), np.zeros((1, 1, 2, 2)), np.zeros((4, 4), complex), np.array([["a"]]), None, "x.fits"]
+    "images",
+    [
+        np.ma.masked_array(np.zeros((9, 9)), True),
+        np.zeros(5),
+        np.zeros((1, 1, 2, 2)),
+        np.zeros((4, 4), complex),
+        np.array([["a"]]),
+        None,
+        "x.fits",
+    ],
 )
 def test_wrong_images_are_refused(images):
     with pytest.raises(fh.ArgumentError, match="images"):

@@ -124,3 +124,23 @@ def test_pixels_off_the_disk_never_count(encoder):
     expected = encoder.encode(Image(missing, header=header))
     np.testing.assert_array_equal(encoder.encode(Image(noisy, header=header)), expected)
     np.testing.assert_array_equal(encoder.encode(missing), expected)
+
+
+def test_a_wrong_array_among_many_is_named(encoder):
+    with pytest.raises(fh.ArgumentError, match=r"images\[1\]"):
+        encoder.encode([np.ones((30, 30), "f4"), np.zeros(5)])
+
+
+def test_an_array_of_paths_and_a_sequence_of_maps(encoder, frames):
+    paths = np.array([str(path) for path in frames[:2]])
+    expected = encoder.encode(list(frames[:2]))
+    np.testing.assert_array_equal(encoder.encode(paths), expected)
+    sunpy_map = pytest.importorskip("sunpy.map", reason="needs the extra [solar]", exc_type=ImportError)
+    maps = sunpy_map.Map([str(path) for path in frames[:2]], sequence=True)
+    np.testing.assert_array_equal(encoder.encode(maps), expected)
+
+
+@pytest.mark.parametrize("wrong", [3, None, b"x", "a\0b"])
+def test_what_is_no_encoder_is_refused(wrong):
+    with pytest.raises(fh.FastHashError):
+        fh.load_encoder(wrong)

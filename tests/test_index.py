@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import threading
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -584,3 +585,31 @@ print("still here", file=sys.stderr)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.stderr == "still here\n"
     assert done.returncode == 0
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("kind", [FlatIndex, HNSWIndex])
+def test_range_search_finds_all_within_and_nothing_else(kind, metric):
+    rng = np.random.default_rng(0)
+    vectors = rng.integers(-2, 3, (900, 3)).astype(np.float32)  # many ties, zero vectors among them
+    queries = vectors[:4]
+    index = kind(3, metric)
+    index.add(vectors)
+    expected = vector_distances(queries, vectors, metric)
+    for radius in (0.0, float(expected[0, 7]), 1.0, 1e9):
+        limits, distances, indices = index.range_search(queries, radius)
+        assert limits[0] == 0
+        assert limits[-1] == len(distances) == len(indices)
+        for i, (start, stop) in enumerate(pairwise(limits)):
+            order = np.lexsort((np.arange(900), expected[i]))
+            inside = order[expected[i][order] <= np.float32(radius)]
+            np.testing.assert_array_equal(indices[start:stop], inside)
+            np.testing.assert_array_equal(distances[start:stop], expected[i][inside])
+
+
+def test_range_search_of_nothing_and_with_a_wrong_radius():
+    index = FlatIndex(3)
+    assert [part.tolist() for part in index.range_search(np.zeros((2, 3), np.float32), 1.0)] == [[0, 0, 0], [], []]
+    for radius in (-1, "1", np.nan, None):
+        with pytest.raises(ArgumentError, match="radius"):
+            index.range_search(np.zeros((1, 3), np.float32), radius)

@@ -51,7 +51,7 @@ def _torch() -> Any:
     try:
         import torch
     except ImportError as error:
-        raise MissingDependencyError("training needs torch: pip install 'fasthash[train]'") from error
+        raise MissingDependencyError("training needs torch: install fasthash with its extra [train]") from error
     return torch
 
 
@@ -65,7 +65,7 @@ def _onnx() -> Any:
     try:
         import onnx
     except ImportError as error:
-        raise MissingDependencyError("training needs onnx: pip install 'fasthash[train]'") from error
+        raise MissingDependencyError("training needs onnx: install fasthash with its extra [train]") from error
     return onnx
 
 
@@ -112,7 +112,8 @@ def train(
     check_int("epochs", epochs, 1)
     check_int("seed", seed, 0)
     if shares.ndim != 2 or shares.shape[1] != recipe.layers[0] or len(shares) < 2:
-        raise ArgumentError(f"shares: expected shape (at least 2, {recipe.layers[0]}), got {shares.shape}")
+        wanted = f"at least 2 images of {recipe.layers[0]} values"
+        raise ArgumentError(f"shares: training needs {wanted}, got shape {shares.shape}")
     with _reproducible(torch, seed):
         encoder, decoder = autoencoder(preset)
         inputs = torch.from_numpy(scale(shares))
