@@ -1,19 +1,33 @@
-"""Threads over shares of one job."""
+"""Threads over the jobs of one call."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
-T = TypeVar("T")
+J = TypeVar("J")
+R = TypeVar("R")
 
 
-def map_shares(work: Callable[[int], T], shares: int) -> list[T]:
-    """``[work(0), ..., work(shares - 1)]``, a thread each; the calling thread takes the first share itself.
+def map_jobs(work: Callable[[J], R], jobs: Sequence[J], threads: int) -> list[R]:
+    """``[work(job) for job in jobs]`` on so many threads.
 
-    Waking a thread costs as much as a short job, so one share costs nothing extra.
+    The calling thread is one of them, and whoever is free takes the next job: waking a thread costs as much as a short
+    job, and a core that is slow or late then does fewer. The threads live as long as the call, so a fork meets none.
     """
-    if shares <= 1:
-        return [work(0)]
-    with ThreadPoolExecutor(shares - 1) as pool:
-        others = [pool.submit(work, share) for share in range(1, shares)]
-        return [work(0), *(other.result() for other in others)]
+    results: list[Any] = [None] * len(jobs)
+    waiting = iter(enumerate(jobs))
+
+    def take() -> None:
+        for i, job in waiting:
+            results[i] = work(job)
+
+    helpers = min(threads, len(jobs)) - 1
+    if helpers < 1:
+        take()
+        return results
+    with ThreadPoolExecutor(helpers) as pool:
+        others = [pool.submit(take) for _ in range(helpers)]
+        take()
+        for other in others:
+            other.result()
+    return results

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasthash._machine_code import machine_code
-from fasthash._parallel import map_shares
+from fasthash._parallel import map_jobs
 from fasthash._validation import check_choice, check_int, check_threads
 from fasthash.errors import ArgumentError
 
@@ -108,7 +108,7 @@ class GridHistogram:
                 count_rows(stack[i], first, last, own[i])
             return own
 
-        for own in map_shares(count_bands, threads)[1:]:
+        for own in map_jobs(count_bands, range(threads), threads)[1:]:
             counts += own
         return counts.reshape(n, self.size)
 

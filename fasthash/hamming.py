@@ -9,14 +9,13 @@ CVPR 2012 (k nearest neighbours, r-neighbours).
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fasthash._hamming import INDEX_BITS, MAX_BYTES, available_levels, knn, range_keys
+from fasthash._parallel import map_jobs
 from fasthash._storage import read_container, write_container
 from fasthash._validation import as_codes, check_choice, check_int, check_threads
 from fasthash.codes import as_padded_codes
@@ -32,8 +31,6 @@ _WORTH_A_THREAD = 1 << 20  # bytes of codes to compare: about as long as it take
 
 _Codes = NDArray[np.uint8]
 _Keys = NDArray[np.uint64]
-_T = TypeVar("_T")
-_R = TypeVar("_R")
 
 
 def simd_level() -> str:
@@ -241,7 +238,7 @@ def _knn(queries: _Codes, codes: _Codes, k: int, threads: int) -> tuple[NDArray[
         knn(level, asked, seen, first, keys)
         return keys
 
-    parts = _map(scan, _slices(len(queries) if by_query else len(codes), threads), threads)
+    parts = map_jobs(scan, _slices(len(queries) if by_query else len(codes), threads), threads)
     if by_query or len(parts) == 1:
         return _decode(np.concatenate(parts))
     return _decode(np.sort(np.concatenate(parts, axis=1), axis=1)[:, :k])
@@ -265,7 +262,7 @@ def _range(
             range_keys(level, query, codes[some], some.start, radius, keys)
         return keys[:hits]
 
-    parts = _map(scan, [(query, some) for query in queries for some in slices], threads)
+    parts = map_jobs(scan, [(query, some) for query in queries for some in slices], threads)
     per_query = [np.sort(np.concatenate(parts[i : i + len(slices)])) for i in range(0, len(parts), len(slices))]
     limits = np.zeros(len(queries) + 1, np.int64)
     np.cumsum([len(keys) for keys in per_query], out=limits[1:])
@@ -284,12 +281,3 @@ def _slices(n: int, parts: int) -> list[slice]:
     """Cut range(n) into ``parts`` slices of about equal length; fewer where some would be empty, but at least one."""
     parts = max(1, min(parts, n))
     return [slice(n * i // parts, n * (i + 1) // parts) for i in range(parts)]
-
-
-def _map(work: Callable[[_T], _R], jobs: Sequence[_T], threads: int) -> list[_R]:
-    """``work`` on every job, in order. The threads live as long as the call, so a fork meets none of them."""
-    if min(threads, len(jobs)) <= 1:
-        return [work(job) for job in jobs]
-    with ThreadPoolExecutor(min(threads, len(jobs))) as pool:
-        results: Iterable[_R] = pool.map(work, jobs)
-        return list(results)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasthash._hamming import available_levels as all_levels
-from fasthash._parallel import map_shares
+from fasthash._parallel import map_jobs
 from fasthash._storage import read_container, write_container
 from fasthash._validation import as_vectors, check_choice, check_int, check_threads
 from fasthash._vectors import METRIC_CODES, ROW_BITS, available_levels, knn
@@ -61,7 +61,7 @@ def _nearest(queries: Floats, vectors: Floats, metric: str, k: int, threads: int
     if keys.size == 0:
         return keys
     level, code = _LEVELS[simd_level()], METRIC_CODES[metric]
-    shares = max(1, min(threads, len(queries) * n * vectors.shape[1] // _WORTH_A_THREAD))
+    shares = max(1, min(threads, n, len(queries) * n * vectors.shape[1] // _WORTH_A_THREAD))
 
     def some_queries(share: int) -> None:
         part = slice(share * len(queries) // shares, (share + 1) * len(queries) // shares)
@@ -74,9 +74,9 @@ def _nearest(queries: Floats, vectors: Floats, metric: str, k: int, threads: int
         return found
 
     if shares == 1 or len(queries) >= 4 * shares:
-        map_shares(some_queries, shares)
+        map_jobs(some_queries, range(shares), shares)
         return keys
-    return np.sort(np.concatenate(map_shares(some_rows, min(shares, n)), axis=1), axis=1)[:, :k]
+    return np.sort(np.concatenate(map_jobs(some_rows, range(shares), shares), axis=1), axis=1)[:, :k]
 
 
 def _within(query: Floats, vectors: Floats, metric: str, radius: np.float32, threads: int) -> Keys:
