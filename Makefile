@@ -41,7 +41,7 @@ solar-paper: install
 # Both commands go on where they were stopped.
 solar: install
 	$(BIN)/python -m fasthash.solar.worlds build/solar-worlds 200 1
-	$(BIN)/fasthash train solar build/solar-worlds -o fasthash/encoders/solar.onnx --preset best --epochs 40 \
+	$(BIN)/fasthash train solar build/solar-worlds -o fasthash/encoders/solar.onnx --preset best --epochs 16 \
 	    --seed 1 --data '200 worlds of 20 days, every 2 h, simulated by fasthash.solar.worlds, seed 1'
 
 clean:

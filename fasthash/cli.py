@@ -158,6 +158,7 @@ def _train_best(args: argparse.Namespace) -> None:
     if inputs:
         # Frames of one folder are one Sun, whatever their names: in the order of time.
         found = _describe_all(FieldMap(metric_learning.CELLS), inputs, args)
+        _warn(f"{image.path}: left out, since its time is unknown" for image, _ in found if np.isnat(image.time))
         found = [item for item in found if not np.isnat(item[0].time)]
         found.sort(key=lambda item: (os.path.dirname(item[0].path), item[0].time))
         if not found:
