@@ -186,7 +186,10 @@ def read_world(path: str | os.PathLike[str]) -> tuple[NDArray[np.float16], NDArr
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 4 or not all(text.isdecimal() for text in sys.argv[2:]):
+        print("usage: python -m fasthash.solar.worlds FOLDER COUNT SEED", file=sys.stderr)
+        sys.exit(2)
     try:
         write_worlds(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), progress=Progress("worlds"))
-    except (FastHashError, IndexError, ValueError) as error:
-        sys.exit(f"error: {error}\nusage: python -m fasthash.solar.worlds FOLDER COUNT SEED")
+    except FastHashError as error:
+        sys.exit(f"error: {error}")
