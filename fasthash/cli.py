@@ -121,36 +121,95 @@ def _info(args: argparse.Namespace) -> None:
 
 
 def _train_solar(args: argparse.Namespace) -> None:
+    from fasthash._training import check_installed
+    from fasthash._validation import check_choice
+
+    check_choice("--preset", args.preset, ("paper", "best"))
+    check_installed()
+    _check_writable("-o", args.output, ".onnx")
+    (_train_best if args.preset == "best" else _train_paper)(args)
+
+
+def _train_paper(args: argparse.Namespace) -> None:
     from fasthash.descriptor import GridHistogram
-    from fasthash.encoder import Failure, describe_files
     from fasthash.solar import autoencoder
     from fasthash.solar.magnetogram import MagnetogramHistogram
 
-    autoencoder.check_installed()
-    _check_writable("-o", args.output, ".onnx")
-    paths, problems = _find(args)
     front_end = MagnetogramHistogram(GridHistogram())
-    rows = []
+    rows = [row for _, row in _describe_all(front_end, args.inputs, args)]
+    shares = np.stack(rows)
+    show = Progress("trained")
+    training = autoencoder.train(
+        shares, args.preset, args.epochs, args.seed, lambda epoch, n, loss: show(epoch, n, f"loss {loss:.5f}")
+    )
+    encoder = autoencoder.export(args.output, training, front_end, shares, Path(args.output).stem, _data(args))
+    dead = encoder.metadata["training"]["dead_units"]
+    print(
+        f"{args.output}: preset {args.preset}, {len(rows)} images, {args.epochs} epochs, "
+        f"loss {training.losses[-1]:.5f}, {dead} of {encoder.dim} units dead"
+    )
+
+
+def _train_best(args: argparse.Namespace) -> None:
+    from fasthash._validation import check_int
+    from fasthash.solar import metric_learning
+    from fasthash.solar.field_map import FieldMap
+    from fasthash.solar.worlds import find_worlds, read_world
+
+    check_int("--epochs", args.epochs, 1)
+    worlds, inputs = find_worlds(args.inputs)
+    series = [read_world(path) for path in worlds]
+    if inputs:
+        # Frames of one folder are one Sun, whatever their names: in the order of time.
+        found = _describe_all(FieldMap(metric_learning.CELLS), inputs, args)
+        _warn(f"{image.path}: left out, since its time is unknown" for image, _ in found if np.isnat(image.time))
+        found = [item for item in found if not np.isnat(item[0].time)]
+        found.sort(key=lambda item: (os.path.dirname(item[0].path), item[0].time))
+        if not found:
+            raise FastHashError("preset best learns from time, and no image tells when it was taken")
+        series.append((np.stack([row for _, row in found]), np.array([image.time for image, _ in found])))
+    maps, times = (np.concatenate(parts) for parts in zip(*series, strict=True))
+    show, checkpoint = Progress("trained"), Path(f"{args.output}.checkpoint")
+    training = metric_learning.train(
+        maps,
+        times,
+        metric_learning.steps_for(len(maps), args.epochs),
+        args.seed,
+        lambda step, n, loss: show(step, n, f"loss {loss:.4f}"),
+        checkpoint,
+        args.threads,
+    )
+    metric_learning.export(args.output, training, Path(args.output).stem, _data(args))
+    checkpoint.unlink(missing_ok=True)
+    print(f"{args.output}: preset best, {len(maps)} images, {training.steps} steps, loss {training.loss:.4f}")
+    if training.quality:
+        q = training.quality
+        print(
+            f"{q.frames} frames held out: precision {q.floats:.3f} (within 6 h excluded {q.floats_6h:.3f}), "
+            f"{metric_learning.N_BITS} bits {q.bits:.3f} ({q.bits_6h:.3f}), chance {q.chance:.3f}"
+        )
+
+
+def _describe_all(front_end: Any, inputs: Sequence[str], args: argparse.Namespace) -> list[tuple[Any, Any]]:
+    """Images (without their pixels) and rows of network input of all that can be used; the rest is reported."""
+    from fasthash.encoder import Failure, describe_files
+    from fasthash.io import find_images
+
+    paths, problems = find_images(inputs)
+    described = []
     progress = Progress("described")
     for done, item in enumerate(describe_files(front_end, paths, args.threads, _limits(args)), start=1):
         progress(done, len(paths))
         if isinstance(item, Failure):
             problems.append(item.message)
         else:
-            rows.append(item[1])
-    _report_skipped(problems, done=len(rows))
-    shares = np.stack(rows)
-    show = Progress("trained")
-    training = autoencoder.train(
-        shares, args.preset, args.epochs, args.seed, lambda epoch, n, loss: show(epoch, n, f"loss {loss:.5f}")
-    )
-    data = args.data or ", ".join(Path(item).name for item in args.inputs)
-    encoder = autoencoder.export(args.output, training, front_end, shares, Path(args.output).stem, data)
-    dead = encoder.metadata["training"]["dead_units"]
-    print(
-        f"{args.output}: preset {args.preset}, {len(rows)} images, {args.epochs} epochs, "
-        f"loss {training.losses[-1]:.5f}, {dead} of {encoder.dim} units dead"
-    )
+            described.append(item)
+    _report_skipped(problems, done=len(described))
+    return described
+
+
+def _data(args: argparse.Namespace) -> str:
+    return args.data or ", ".join(Path(item).name for item in args.inputs)
 
 
 def _encode(args: argparse.Namespace) -> None:
@@ -453,10 +512,12 @@ def _parser() -> argparse.ArgumentParser:
         threads,
         reading,
     )
-    solar.add_argument("inputs", nargs="+", metavar="INPUT", help=_INPUT)
+    solar.add_argument(
+        "inputs", nargs="+", metavar="INPUT", help=f"{_INPUT}; for best also folders of simulated worlds"
+    )
     solar.add_argument("-o", "--output", required=True, metavar="FILE.onnx", help="the encoder to write")
-    solar.add_argument("--preset", default="paper", metavar="NAME", help="recipe: paper (default)")
-    solar.add_argument("--epochs", type=int, default=40, metavar="N", help="passes over the images (default: 40)")
+    solar.add_argument("--preset", default="paper", metavar="NAME", help="recipe: paper (default), or best")
+    solar.add_argument("--epochs", type=int, default=40, metavar="N", help="passes over the frames (default: 40)")
     solar.add_argument("--seed", type=int, default=0, metavar="S", help="of weights and order (default: 0)")
     solar.add_argument("--data", metavar="TEXT", help="what the images are, for the metadata (default: their names)")
 

@@ -27,7 +27,10 @@ from fasthash.io import DEFAULT_LIMITS, Image, Limits, as_image, read_image
 ENCODERS = Path(__file__).parent / "encoders"
 
 # Where the front ends that metadata may name live; a new survey adds a line.
-FRONT_ENDS = {"magnetogram-histogram": "fasthash.solar.magnetogram:MagnetogramHistogram"}
+FRONT_ENDS = {
+    "field-map": "fasthash.solar.field_map:FieldMap",
+    "magnetogram-histogram": "fasthash.solar.magnetogram:MagnetogramHistogram",
+}
 
 METADATA_KEY = "fasthash"
 _CHECKSUM = re.compile(rb"fasthash\.sha256=([0-9a-f]{64})")

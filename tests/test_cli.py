@@ -110,6 +110,22 @@ def test_train_solar(tmp_path, capsys, frames):
     assert encoder.metadata["training"]["seed"] == 4
 
 
+def test_train_solar_best(tmp_path, capsys, frames):
+    pytest.importorskip("torch", reason="needs the extra [train]")
+    out = tmp_path / "mine.onnx"
+    status, text, _ = run(
+        capsys, "train", "solar", frames[0].parent, "-o", out, "--preset", "best", "--epochs", 8, "--seed", 4
+    )
+    assert status == 0
+    assert "36 images, 1 steps" in text
+    encoder = fh.load_encoder(out)
+    assert (encoder.name, encoder.dim, encoder.n_bits) == ("mine", 64, 64)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.onnx"]
+    status, _, err = run(capsys, "train", "solar", frames[0], "-o", out, "--preset", "best")
+    assert status == 1
+    assert "maps" in err
+
+
 def test_info(capsys):
     facts = json.loads(run(capsys, "info", "--json")[1])
     assert facts["versions"]["fasthash"] == fh.__version__

@@ -1,9 +1,7 @@
-"""Training of solar encoders: the paper's autoencoder over MFGDV. Sole importer of torch and onnx for the Sun."""
+"""Training of the paper's solar encoder: an autoencoder over MFGDV."""
 
-import contextlib
-import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -11,11 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fasthash._storage import atomic_write
+from fasthash._training import import_onnx, import_torch, reproducible, write_encoder
 from fasthash._validation import check_choice, check_int
-from fasthash._version import __version__
-from fasthash.encoder import CHECKSUM_BLANK, METADATA_KEY, Encoder, seal
-from fasthash.errors import ArgumentError, MissingDependencyError
+from fasthash.encoder import Encoder
+from fasthash.errors import ArgumentError
 from fasthash.solar.magnetogram import MagnetogramHistogram
 
 # Pixels of a cell of a 256 x 256 frame: the counts whose logarithm the network sees, whatever the frame's real size.
@@ -47,31 +44,9 @@ class Training:
     seed: int
 
 
-def _torch() -> Any:
-    try:
-        import torch
-    except ImportError as error:
-        raise MissingDependencyError("training needs torch: install fasthash with its extra [train]") from error
-    return torch
-
-
-def check_installed() -> None:
-    """Raise MissingDependencyError now rather than after hours of reading."""
-    _torch()
-    _onnx()
-
-
-def _onnx() -> Any:
-    try:
-        import onnx
-    except ImportError as error:
-        raise MissingDependencyError("training needs onnx: install fasthash with its extra [train]") from error
-    return onnx
-
-
 def autoencoder(preset: str = "paper") -> tuple[Any, Any]:
     """The untrained torch networks ``(encoder, decoder)`` of Table 1: ReLU after each layer, Tanh after the last."""
-    nn = _torch().nn
+    nn = import_torch().nn
     layers = PRESETS[check_choice("preset", preset, tuple(PRESETS))].layers
 
     def stack(widths: tuple[int, ...], last: Any) -> Any:
@@ -107,14 +82,14 @@ def train(
         The paper's 40 epochs; the same seed, data and machine give the same network.
     progress : callable(epoch, epochs, loss), optional
     """
-    torch = _torch()
+    torch = import_torch()
     recipe = PRESETS[check_choice("preset", preset, tuple(PRESETS))]
     check_int("epochs", epochs, 1)
     check_int("seed", seed, 0)
     if shares.ndim != 2 or shares.shape[1] != recipe.layers[0] or len(shares) < 2:
         wanted = f"at least 2 images of {recipe.layers[0]} values"
         raise ArgumentError(f"shares: training needs {wanted}, got shape {shares.shape}")
-    with _reproducible(torch, seed):
+    with reproducible(torch, seed):
         encoder, decoder = autoencoder(preset)
         inputs = torch.from_numpy(scale(shares))
         optimiser = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=recipe.learning_rate)
@@ -135,19 +110,6 @@ def train(
     weights = [np.ascontiguousarray(layer.weight.detach().numpy().T) for layer in linear]
     biases = [layer.bias.detach().numpy().copy() for layer in linear]
     return Training(preset, weights, biases, losses, seed)
-
-
-@contextlib.contextmanager
-def _reproducible(torch: Any, seed: int) -> Iterator[None]:
-    """Seeded random numbers and one thread, so that sums keep their order; the caller's state comes back."""
-    threads = torch.get_num_threads()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
 
 
 def hashes_of(training: Training, shares: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -187,17 +149,12 @@ def export(
             "final_loss": training.losses[-1],
             "dead_units": int((hashes.max(axis=0) <= 0).sum()),
         },
-        "fasthash_version": __version__,
     }
-    sealed = seal(_onnx_model(training, metadata))
-    encoder = Encoder(sealed, str(path))
-    with atomic_write(path) as file:
-        file.write(sealed)
-    return encoder
+    return write_encoder(path, _onnx_model(training), metadata)
 
 
-def _onnx_model(training: Training, metadata: dict[str, Any]) -> bytes:
-    onnx = _onnx()
+def _onnx_model(training: Training) -> Any:
+    onnx = import_onnx()
     helper, numpy_helper, real = onnx.helper, onnx.numpy_helper, onnx.TensorProto.FLOAT
     constants = {"one": np.float32(1), "cell_pixels": np.float32(_CELL_PIXELS), "per_log": _PER_LOG}
     nodes = [
@@ -220,10 +177,4 @@ def _onnx_model(training: Training, metadata: dict[str, Any]) -> bytes:
         initialisers,
     )
     # Opset 13 and IR 8 are read by every onnxruntime that fasthash allows.
-    model = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8, producer_name="fasthash"
-    )
-    text = {METADATA_KEY: json.dumps(metadata), "checksum": CHECKSUM_BLANK.decode()}
-    helper.set_model_props(model, text)
-    serialised: bytes = model.SerializeToString()
-    return serialised
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8, producer_name="fasthash")

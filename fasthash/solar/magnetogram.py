@@ -59,25 +59,33 @@ def disk_from_header(header: Mapping[str, Any]) -> Disk | None:
     return Disk(x - 1.0, y - 1.0, radius, rotation)
 
 
+def to_gauss(image: Image, grey_range: tuple[float, float] = (-1000.0, 1000.0)) -> NDArray[np.float32]:
+    """The image's pixels in gauss, rows running up as in FITS.
+
+    Pictures, which carry no unit, have their grey levels, black to white, taken as ``grey_range``.
+    """
+    if image.full_scale is None:
+        return image.pixels
+    low, high = grey_range
+    grey = image.pixels[::-1] * np.float32((high - low) / image.full_scale) + np.float32(low)
+    return np.ascontiguousarray(grey)
+
+
 def orient(image: Image, grey_range: tuple[float, float] = (-1000.0, 1000.0)) -> NDArray[np.float32]:
     """The image's pixels with solar north towards the last row, in gauss, NaN off the disk.
 
-    Turned by the multiple of 90 degrees that is nearest to the header's rotation. Pictures, which carry no unit, have
-    their grey levels, black to white, taken as ``grey_range`` and their rows turned to run upwards, as in FITS.
+    Turned by the multiple of 90 degrees that is nearest to the header's rotation; pictures as `to_gauss` takes them.
     """
-    if image.full_scale is not None:
-        low, high = grey_range
-        grey = image.pixels[::-1] * np.float32((high - low) / image.full_scale) + np.float32(low)
-        return np.ascontiguousarray(grey)
-    disk = disk_from_header(image.header)
+    pixels = to_gauss(image, grey_range)
+    disk = None if image.full_scale is not None else disk_from_header(image.header)
     if disk is None:
-        return image.pixels
-    pixels = _mask_sky(image.pixels, disk)
+        return pixels
+    pixels = mask_sky(pixels, disk)
     # At CROTA2 = 90 solar north lies towards the last column, whence one turn back brings it to the last row.
     return np.ascontiguousarray(np.rot90(pixels, -round(disk.rotation / 90.0)))
 
 
-def _mask_sky(pixels: NDArray[np.float32], disk: Disk) -> NDArray[np.float32]:
+def mask_sky(pixels: NDArray[np.float32], disk: Disk) -> NDArray[np.float32]:
     """A copy with NaN wherever a pixel's centre lies off the disk."""
     height, width = pixels.shape
     masked = np.full_like(pixels, np.nan)

@@ -13,7 +13,7 @@ import functools
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -46,12 +46,30 @@ _PIXEL_BLUR = 0.5  # pixels; about the blur of averaging over a pixel
 
 ELEMENT_LIFE = 2.0  # days
 NETWORK_ELEMENTS, NETWORK_CELLS = 40_000, 8_000  # on the whole Sun
-NETWORK_FLUX, NETWORK_SIGMA = 3.0e18, 1.0  # Mx and spread of the log-normal: median
-PLAGE_FLUX = 3.0e19  # Mx, mean of the exponential
-PLAGE_FIELD = 200.0  # G, mean over the plage of one polarity when it is new
-DIFFUSION = 250e10  # cm^2/s, of elements by supergranulation
-SPOT_FIELD = 1200.0  # G, mean over the area of a spot
 LEADING_SPOTS, FOLLOWING_SPOTS = (0.45, 0.10, 0.05), (0.18, 0.12, 0.07, 0.03)  # shares of the spot area
+
+
+@dataclass(frozen=True)
+class FieldModel:
+    """How strong and how wide the simulated field is; the defaults look like HMI's.
+
+    ``network_flux`` (Mx) and ``network_sigma``: median and spread of the log-normal fluxes of network elements.
+    ``plage_flux``: Mx, mean of the exponential of plage elements. ``plage_field``: G, mean over the plage of one
+    polarity when it is new. ``diffusion``: cm^2/s, of elements by supergranulation. ``spot_field``: G, mean over the
+    area of a spot.
+    """
+
+    network_flux: float = 3.0e18
+    network_sigma: float = 1.0
+    plage_flux: float = 3.0e19
+    plage_field: float = 200.0
+    diffusion: float = 250e10
+    spot_field: float = 1200.0
+
+    @classmethod
+    def random(cls, rng: np.random.Generator, spread: float = 0.35) -> "FieldModel":
+        """Another Sun: every default times a log-normal factor of that ``spread``."""
+        return cls(*(field.default * np.exp(rng.normal(0, spread)) for field in fields(cls)))
 
 
 @dataclass(frozen=True)
@@ -95,7 +113,7 @@ def _width(flux: NDArray[np.float64], peak: Any) -> NDArray[np.float64]:
     return np.sqrt(np.abs(flux) / (2 * np.pi * peak))
 
 
-def _network(rng: np.random.Generator) -> tuple[NDArray[np.float64], ...]:
+def _network(rng: np.random.Generator, model: FieldModel) -> tuple[NDArray[np.float64], ...]:
     """Quiet network: latitude, longitude and flux of elements of either sign on the rims of supergranules."""
     cell = rng.integers(0, NETWORK_CELLS, NETWORK_ELEMENTS)
     latitude = np.degrees(np.arcsin(rng.uniform(-1, 1, NETWORK_CELLS)))[cell]
@@ -103,7 +121,7 @@ def _network(rng: np.random.Generator) -> tuple[NDArray[np.float64], ...]:
     angle = rng.uniform(0, 2 * np.pi, NETWORK_ELEMENTS)
     longitude += 1.2 * np.cos(angle) / np.maximum(np.cos(np.radians(latitude)), 0.02)
     latitude = np.clip(latitude + 1.2 * np.sin(angle), -90, 90)
-    flux = rng.lognormal(np.log(NETWORK_FLUX), NETWORK_SIGMA, NETWORK_ELEMENTS)
+    flux = rng.lognormal(np.log(model.network_flux), model.network_sigma, NETWORK_ELEMENTS)
     return latitude, longitude, flux * rng.choice([-1.0, 1.0], NETWORK_ELEMENTS)
 
 
@@ -119,20 +137,20 @@ def _place(regions: ActiveRegions, i: Any, days: float, along: Any, across: Any)
     return latitude, regions.longitude[i] + west + carrington_drift(latitude) * (days - regions.reference[i])
 
 
-def _elements_per_polarity(flux: float) -> int:
-    return max(1, int(np.ceil(flux / 2 / PLAGE_FLUX)))
+def _elements_per_polarity(flux: float, model: FieldModel) -> int:
+    return max(1, int(np.ceil(flux / 2 / model.plage_flux)))
 
 
 def _plage(
-    regions: ActiveRegions, i: int, flux: float, area: float, days: float, rng: np.random.Generator
+    regions: ActiveRegions, i: int, flux: float, area: float, days: float, rng: np.random.Generator, model: FieldModel
 ) -> tuple[NDArray[np.float64], ...]:
     """Plage of one region: the flux that is not in its spots, in elements that spread as the region ages."""
-    n = _elements_per_polarity(flux)
+    n = _elements_per_polarity(flux, model)
     sign = np.repeat([1.0, -1.0], n)  # +1: leading
-    in_spots = SPOT_FIELD * _MSH_CM2 * area * np.repeat([sum(LEADING_SPOTS), sum(FOLLOWING_SPOTS)], n)
+    in_spots = model.spot_field * _MSH_CM2 * area * np.repeat([sum(LEADING_SPOTS), sum(FOLLOWING_SPOTS)], n)
     share = rng.exponential(size=2 * n)
     share /= np.repeat(np.add.reduceat(share, [0, n]), n)
-    radius2 = flux / 2 / PLAGE_FIELD / np.pi + 2 * DIFFUSION * 86400 * (days - regions.birth[i])
+    radius2 = flux / 2 / model.plage_field / np.pi + 2 * model.diffusion * 86400 * (days - regions.birth[i])
     spread = np.sqrt(radius2) / 1.8 / _DEGREE_CM * np.where(sign > 0, 1.0, 1.25)  # the leading side is more compact
     along = sign * regions.separation[i] / 2 + rng.normal(size=2 * n) * spread
     latitude, longitude = _place(regions, i, days, along, rng.normal(size=2 * n) * spread)
@@ -140,15 +158,15 @@ def _plage(
 
 
 @functools.lru_cache(maxsize=8)
-def _elements(regions: ActiveRegions, epoch: int, seed: int) -> _Elements:
+def _elements(regions: ActiveRegions, epoch: int, seed: int, model: FieldModel) -> _Elements:
     """Elements born in the ``epoch``-th span of two days: network, and plage of the regions alive then."""
     rng = np.random.default_rng([seed, 1, epoch])
-    parts, birth = [_network(rng)], [(epoch + rng.random(NETWORK_ELEMENTS)) * ELEMENT_LIFE]
+    parts, birth = [_network(rng, model)], [(epoch + rng.random(NETWORK_ELEMENTS)) * ELEMENT_LIFE]
     middle = (epoch + 1.0) * ELEMENT_LIFE  # when most of them are in full strength
     for i, area, flux in zip(*regions.at(middle), strict=True):
         rng = np.random.default_rng([seed, 2, epoch, int(regions.key[i])])
-        born = (epoch + rng.random(2 * _elements_per_polarity(flux))) * ELEMENT_LIFE
-        latitude, longitude, field = _plage(regions, i, flux, area, middle, rng)
+        born = (epoch + rng.random(2 * _elements_per_polarity(flux, model))) * ELEMENT_LIFE
+        latitude, longitude, field = _plage(regions, i, flux, area, middle, rng, model)
         longitude = longitude + carrington_drift(latitude) * (born - middle)
         parts.append((latitude, longitude, field))
         birth.append(born)
@@ -171,17 +189,17 @@ def _spot_pattern(regions: ActiveRegions, seed: int) -> NDArray[np.float64]:
     return pattern
 
 
-def _spots(regions: ActiveRegions, days: float, seed: int) -> _Blobs:
+def _spots(regions: ActiveRegions, days: float, seed: int, model: FieldModel) -> _Blobs:
     """The sunspots of a moment."""
     i, area, flux = regions.at(days)
     i, area, flux = i[area > 0, None], area[area > 0, None], flux[area > 0, None]
     share, along, across = _spot_pattern(regions, seed)[:, i[:, 0]]
     sign = np.repeat([1.0, -1.0], [len(LEADING_SPOTS), len(FOLLOWING_SPOTS)])
-    radius = np.sqrt(flux / 2 / PLAGE_FIELD / np.pi) / _DEGREE_CM
+    radius = np.sqrt(flux / 2 / model.plage_field / np.pi) / _DEGREE_CM
     # Polarities move apart while a region is young.
     apart = regions.separation[i] / 2 * np.clip(0.4 + 0.2 * (days - regions.birth[i]), 0, 1)
     latitude, longitude = _place(regions, i, days, sign * apart + along * radius, across * radius)
-    field = regions.polarity[i] * sign * share * area * (_MSH_CM2 * SPOT_FIELD)
+    field = regions.polarity[i] * sign * share * area * (_MSH_CM2 * model.spot_field)
     peak = np.clip(1300 + 500 * np.log10(1 + share * area), 1300, 2800)
     return _Blobs.of(latitude, longitude % 360, field, _width(field, peak))
 
@@ -250,12 +268,18 @@ def _add_gaussians(
 
 
 def render(
-    regions: ActiveRegions, time: Any, size: int = 256, seed: int = 0, noise: float = 8.0
+    regions: ActiveRegions,
+    time: Any,
+    size: int = 256,
+    seed: int = 0,
+    noise: float = 8.0,
+    model: FieldModel = FieldModel(),
 ) -> NDArray[np.float32]:
     """One magnetogram: float32 (size, size), gauss, NaN off the disk; north up, west right, row 0 in the south.
 
-    ``time`` is ISO 8601 UTC (or a datetime); ``noise`` is the standard deviation (G) of every pixel's own. The frame
-    depends on the arguments alone, never on frames made before. Raises ArgumentError.
+    ``time`` is ISO 8601 UTC (or a datetime); ``noise`` is the standard deviation (G) of every pixel's own, ``model``
+    the strength of everything else. The frame depends on the arguments alone, never on frames made before.
+    Raises ArgumentError.
     """
     when = instant(time)
     check_int("size", size, 16, 8192)
@@ -264,8 +288,8 @@ def render(
         raise ArgumentError(f"noise: expected a number of gauss of at least 0, got {noise!r}")
     days = to_days(when)
     epoch = int(days // ELEMENT_LIFE)
-    parts = [_elements(regions, e, seed).at(days) for e in (epoch - 1, epoch)]
-    image = _project(_Blobs.join([*parts, _spots(regions, days, seed)]), days, size)
+    parts = [_elements(regions, e, seed, model).at(days) for e in (epoch - 1, epoch)]
+    image = _project(_Blobs.join([*parts, _spots(regions, days, seed, model)]), days, size)
     rng = np.random.default_rng([seed, 4, round(days * 86_400_000)])
     image += np.float32(noise) * rng.standard_normal(image.shape, dtype=np.float32)
     return image

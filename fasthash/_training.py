@@ -1,0 +1,63 @@
+"""What every training shares: its optional dependencies, reproducible torch, and the file it ends in."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from fasthash._storage import atomic_write
+from fasthash._version import __version__
+from fasthash.encoder import CHECKSUM_BLANK, METADATA_KEY, Encoder, seal
+from fasthash.errors import MissingDependencyError
+
+
+def import_torch() -> Any:
+    """The module torch, or MissingDependencyError."""
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingDependencyError("training needs torch: install fasthash with its extra [train]") from error
+    return torch
+
+
+def import_onnx() -> Any:
+    """The module onnx, or MissingDependencyError."""
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingDependencyError("training needs onnx: install fasthash with its extra [train]") from error
+    return onnx
+
+
+def check_installed() -> None:
+    """Raise MissingDependencyError now rather than after hours of reading."""
+    import_torch()
+    import_onnx()
+
+
+@contextlib.contextmanager
+def reproducible(torch: Any, seed: int, num_threads: int = 1) -> Iterator[None]:
+    """Seeded random numbers and so many threads (the order of sums depends on it); the caller's state comes back."""
+    threads = torch.get_num_threads()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        torch.set_num_threads(num_threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
+
+def write_encoder(path: str | os.PathLike[str], model: Any, metadata: dict[str, Any]) -> Encoder:
+    """Write an onnx.ModelProto as an encoder's file, with its metadata and a checksum over every byte.
+
+    Adds the version of fasthash to the metadata. Returns the encoder as loaded back from what was written.
+    """
+    text = json.dumps({**metadata, "fasthash_version": __version__})
+    import_onnx().helper.set_model_props(model, {METADATA_KEY: text, "checksum": CHECKSUM_BLANK.decode()})
+    sealed = seal(model.SerializeToString())
+    encoder = Encoder(sealed, str(path))
+    with atomic_write(path) as file:
+        file.write(sealed)
+    return encoder

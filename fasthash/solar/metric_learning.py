@@ -1,0 +1,376 @@
+"""Training of the best solar encoder: metric learning on field maps, with time as the teacher.
+
+A small convolutional network learns 64 numbers of which distances tell how far apart in time two frames of one Sun
+are, and whose signs are the bits of a code that does the same. Similar are, as in Grycuk and Scherer (section 3),
+frames at most 24 h apart. Two losses of the same form teach floats and bits at once: the cross-entropy between who is
+similar and a softmax over negative distances (Goldberger et al. 2004, neighbourhood components analysis; a straight-
+through sign for the bits: Bengio, Leonard and Courville 2013, arXiv 1308.3432).
+"""
+
+import math
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from io import BytesIO
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fasthash._storage import atomic_write
+from fasthash._training import import_onnx, import_torch, reproducible, write_encoder
+from fasthash._validation import check_int, check_threads
+from fasthash.codes import binarize
+from fasthash.encoder import Encoder
+from fasthash.errors import ArgumentError, CorruptFileError, FastHashError
+from fasthash.evaluation import evaluate_window
+from fasthash.solar.field_map import FieldMap
+
+N_BITS = 64
+CELLS = 64  # a side of a map
+CHANNELS = (32, 48, 64, 96, 128)
+STRIDES = (1, 2, 1, 2, 2)
+LEARNING_RATE = 1e-3
+WARM_UP = 100  # steps
+CHECKPOINT_EVERY = 100  # steps
+
+# A batch: frames of so many series, half of which are seen in one way (mirrored, scaled, blurred), half in another.
+SERIES_PER_BATCH = 8
+NEAR, FAR = 22, 14  # frames of a series from one span of a few days, and from anywhere in it
+SPANS = (96.0, 120.0, 168.0)  # hours
+WINDOW, SOFTNESS = 24.5, 2.0  # hours: where similarity ends, and how softly
+GAP = np.timedelta64(1, "D")  # ends a series
+
+_Series = tuple[NDArray[Any], NDArray[np.float64]]  # maps, hours
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Precision with k = the number of similar images (48-h window) on series that the training never saw.
+
+    ``floats`` by L2 distance, ``bits`` by Hamming distance; ``..._6h``: with everything within 6 h excluded.
+    """
+
+    frames: int
+    floats: float
+    floats_6h: float
+    bits: float
+    bits_6h: float
+    chance: float
+
+
+@dataclass(frozen=True)
+class Training:
+    """What training gave: the torch network, the mean loss of the last steps, the steps, seed and frames."""
+
+    network: Any
+    loss: float
+    steps: int
+    seed: int
+    frames: int
+    quality: Quality | None
+
+
+def network() -> Any:
+    """The untrained torch network: maps (n, 64, 64) in gauss to hashes (n, 64)."""
+    torch = import_torch()
+    nn, functional = torch.nn, torch.nn.functional
+
+    def root(values: Any) -> Any:
+        return values.sign() * (values.abs() + 1e-3).sqrt() / 5
+
+    class Network(nn.Module):  # type: ignore[name-defined, misc]
+        def __init__(self) -> None:
+            super().__init__()
+            steps: list[Any] = []
+            for before, after, stride in zip((3, *CHANNELS), CHANNELS, STRIDES, strict=False):
+                steps += [nn.Conv2d(before, after, 3, stride, padding=1), nn.GroupNorm(8, after), nn.ReLU()]
+            self.features = nn.Sequential(*steps)
+            self.hash = nn.Linear(CHANNELS[-1] * (CELLS // 2 // math.prod(STRIDES)) ** 2, N_BITS)
+
+        def forward(self, maps: Any) -> Any:
+            signed = functional.avg_pool2d(maps[:, None], 2)
+            unsigned = functional.avg_pool2d(maps[:, None].abs(), 2)
+            planes = [root(signed), root(unsigned) - 0.4, root(signed.relu()) - root((-signed).relu())]
+            return self.hash(self.features(torch.cat(planes, 1)).flatten(1))
+
+    return Network().to(memory_format=torch.channels_last)  # a third faster on a CPU
+
+
+# ---- what a step sees ----------------------------------------------------------------------------------------------
+
+
+def split_series(times: NDArray[np.datetime64]) -> list[slice]:
+    """Runs of frames of one Sun: a series ends where time steps back or leaps by more than a day."""
+    steps = np.diff(times)
+    ends = np.flatnonzero((steps < np.timedelta64(0)) | (steps > GAP)) + 1
+    bounds = [0, *ends.tolist(), len(times)]
+    return [slice(a, b) for a, b in pairwise(bounds)]
+
+
+def hold_out(times: NDArray[np.datetime64], seed: int) -> tuple[list[slice], list[slice]]:
+    """Series to train on, and every tenth, at least one, kept for evaluation; of a single one, its last tenth."""
+    series = split_series(times)
+    if len(series) == 1:
+        cut = math.ceil(len(times) * 0.9)
+        return [slice(0, cut)], [slice(cut, len(times))]
+    order = np.random.default_rng([seed, 1]).permutation(len(series))
+    count = max(1, len(series) // 10)
+    return [series[i] for i in np.sort(order[count:])], [series[i] for i in np.sort(order[:count])]
+
+
+def _pick(rng: np.random.Generator, hours: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Frames of a series for one batch: most from a span of a few days, the rest from anywhere else."""
+    start = hours[rng.integers(len(hours))]
+    inside = (hours >= start) & (hours <= start + rng.choice(SPANS))
+    parts = [(np.flatnonzero(inside), NEAR), (np.flatnonzero(~inside), FAR)]
+    return np.sort(np.concatenate([rng.permutation(part)[:count] for part, count in parts]))
+
+
+def _batch(torch: Any, series: list[_Series], rng: np.random.Generator) -> tuple[Any, Any, Any]:
+    """Maps (n, 64, 64), their hours (n,), and the number of the series each one comes from (n,)."""
+    maps, hours, owner = [], [], []
+    for group in np.array_split(rng.permutation(len(series))[:SERIES_PER_BATCH], 2):
+        if not len(group):
+            continue
+        frames = [(i, _pick(rng, series[i][1])) for i in group]
+        seen = np.concatenate([series[i][0][rows] for i, rows in frames]).astype(np.float32)
+        maps.append(augment(torch, torch.from_numpy(seen), rng))
+        hours += [series[i][1][rows] for i, rows in frames]
+        owner += [np.full(len(rows), i) for i, rows in frames]
+    return torch.cat(maps), torch.from_numpy(np.concatenate(hours)), torch.from_numpy(np.concatenate(owner))
+
+
+def augment(torch: Any, maps: Any, rng: np.random.Generator) -> Any:
+    """Maps (n, 64, 64) as another Sun and another instrument might show them.
+
+    Alike for all: mirrored in space and polarity, field scaled, compressed by a power, blurred, noise. Each by its
+    own, in half of the calls: turned, scaled and shifted by about half a cell; in a fifth: a square of 8 cells missing.
+    """
+    functional = torch.nn.functional
+    n = len(maps)
+    flips = [axis for axis in (1, 2) if rng.random() < 0.5]
+    maps = maps.flip(flips) * (-1 if rng.random() < 0.5 else 1)
+    maps = maps.sign() * (maps.abs() / 50) ** rng.uniform(0.7, 1.15) * 50 * math.exp(rng.normal(0, 0.5))
+    if rng.random() < 0.3:
+        maps = functional.avg_pool2d(maps[:, None], 3, 1, 1)[:, 0]
+    maps = maps + torch.from_numpy(rng.standard_normal(maps.shape, np.float32)) * rng.uniform(0, 4)
+    if rng.random() < 0.5:
+        angle, size = rng.normal(0, 0.012, n), 1 + rng.normal(0, 0.005, n)
+        shift = rng.normal(0, 0.005, (2, n))
+        sine, cosine = size * np.sin(angle), size * np.cos(angle)
+        affine = np.stack([np.stack([cosine, -sine, shift[0]], 1), np.stack([sine, cosine, shift[1]], 1)], 1)
+        where = functional.affine_grid(torch.from_numpy(affine).float(), (n, 1, *maps.shape[1:]), align_corners=False)
+        maps = functional.grid_sample(maps[:, None], where, align_corners=False)[:, 0]
+    if rng.random() < 0.2:
+        for i in np.flatnonzero(rng.random(n) < 0.2):
+            row, column = rng.integers(0, CELLS - 8, 2)
+            maps[i, row : row + 8, column : column + 8] = 0
+    return maps
+
+
+# ---- what a step wants ---------------------------------------------------------------------------------------------
+
+
+def _neighbour_loss(torch: Any, distances: Any, similar: Any) -> Any:
+    """Cross-entropy between the similar frames of each and a softmax over negative distances, itself left out."""
+    itself = torch.eye(len(distances), dtype=torch.bool)
+    wanted = similar.masked_fill(itself, 0)
+    wanted = wanted / wanted.sum(1, keepdim=True).clamp_min(1e-6)
+    chances = torch.log_softmax((-distances).masked_fill(itself, -1e9), 1)
+    return -(wanted * chances).sum(1).mean()
+
+
+def _loss(torch: Any, hashes: Any, scales: Any, hours: Any, owner: Any) -> Any:
+    """What a batch costs: floats, bits, bits that are set too often or too rarely, and values far from +-1."""
+    apart = (hours[:, None] - hours).abs()
+    similar = torch.sigmoid((WINDOW - apart) / SOFTNESS).float() * (owner[:, None] == owner)
+    squared = torch.cdist(hashes, hashes).pow(2) / N_BITS
+    soft = torch.nn.functional.hardtanh(hashes, -1.5, 1.5)
+    signs = hashes.sign().detach() + soft - soft.detach()
+    different = (N_BITS - signs @ signs.T) / 2 / N_BITS
+    floats = _neighbour_loss(torch, squared * scales[0].exp() * 4, similar)
+    bits = _neighbour_loss(torch, different * scales[1].exp() * 30, similar)
+    return floats + 2 * bits + 0.3 * signs.mean(0).pow(2).mean() + 0.01 * (hashes.abs() - 1).pow(2).mean()
+
+
+# ---- training ------------------------------------------------------------------------------------------------------
+
+
+def steps_for(frames: int, epochs: int) -> int:
+    """Steps in which as many frames are seen as in ``epochs`` passes over ``frames``."""
+    return max(1, round(frames * epochs / (SERIES_PER_BATCH * (NEAR + FAR))))
+
+
+def train(
+    maps: NDArray[Any],
+    times: NDArray[np.datetime64],
+    steps: int,
+    seed: int = 0,
+    progress: Callable[[int, int, float], None] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    num_threads: int = -1,
+) -> Training:
+    """Train the network on series of field maps; a tenth of the series is kept out and evaluated at the end.
+
+    Parameters
+    ----------
+    maps : float16 or float32 array (n, 64, 64)
+        What FieldMap makes of the frames, gauss.
+    times : datetime64 array (n,)
+        Of the frames, UTC, ascending within a series; a series ends where they step back or leap by more than a day.
+    steps, seed : int
+        Steps of up to 288 frames. The same seed, data, steps, threads and machine give the same network.
+    progress : callable(step, steps, loss), optional
+    checkpoint : path, optional
+        Written every 100 steps. Where it exists, training goes on from it, to the very same result.
+    num_threads : int
+        -1: one for each core.
+
+    Raises
+    ------
+    ArgumentError
+        For arguments of a wrong shape or value, or a checkpoint of another training.
+    CorruptFileError
+        Where the checkpoint is damaged.
+    """
+    torch = import_torch()
+    check_int("steps", steps, 1)
+    check_int("seed", seed, 0)
+    times = _checked(maps, times)
+    chosen, held_out = hold_out(times, seed)
+    hours = times.astype(np.int64) / 3.6e6
+    series = [(maps[run], hours[run]) for run in chosen]
+    with reproducible(torch, seed, check_threads(num_threads)):
+        net = network()
+        scales = torch.nn.Parameter(torch.zeros(2))
+        groups = [{"params": net.parameters(), "weight_decay": 1e-2}, {"params": [scales], "weight_decay": 0.0}]
+        optimiser = torch.optim.AdamW(groups, lr=LEARNING_RATE)
+        state = _State(net, scales, optimiser, {"seed": seed, "steps": steps, "frames": len(maps)})
+        first, loss = state.load(checkpoint) if checkpoint and Path(checkpoint).exists() else (0, math.nan)
+        for step in range(first, steps):
+            rate = LEARNING_RATE * _rate(step, steps)
+            optimiser.param_groups[0]["lr"], optimiser.param_groups[1]["lr"] = rate, 5 * rate
+            seen, when, owner = _batch(torch, series, np.random.default_rng([seed, 2, step]))
+            cost = _loss(torch, net(seen), scales, when, owner)
+            optimiser.zero_grad()
+            cost.backward()
+            torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
+            optimiser.step()
+            value = float(cost.detach())
+            loss = value if math.isnan(loss) else 0.98 * loss + 0.02 * value
+            if progress is not None:
+                progress(step + 1, steps, loss)
+            if checkpoint and (step + 1) % CHECKPOINT_EVERY == 0:
+                state.save(checkpoint, step + 1, loss)
+        net.eval()
+        quality = evaluate(net, [(maps[run], times[run]) for run in held_out])
+    return Training(net, loss, steps, seed, len(maps), quality)
+
+
+def _checked(maps: NDArray[Any], times: NDArray[Any]) -> NDArray[np.datetime64]:
+    """The times to the millisecond, once they and the maps make sense."""
+    if maps.ndim != 3 or maps.shape[1:] != (CELLS, CELLS) or maps.dtype.kind != "f" or len(maps) < 8:
+        raise ArgumentError(f"maps: expected floats (at least 8, {CELLS}, {CELLS}), got {maps.dtype} {maps.shape}")
+    if times.shape != (len(maps),) or times.dtype.kind != "M" or np.isnat(times).any():
+        raise ArgumentError(f"times: expected {len(maps)} known times, got {times.dtype} {times.shape}")
+    return times.astype("datetime64[ms]")
+
+
+def _rate(step: int, steps: int) -> float:
+    """Share of the learning rate: a short warm-up, then half a cosine down to nothing."""
+    warm = min(1.0, (step + 1) / min(WARM_UP, steps / 10 + 1))
+    return warm * (0.5 + 0.5 * math.cos(math.pi * step / steps)) + 1e-3
+
+
+class _State:
+    """All that a training needs to go on, in one file. Random numbers are seeded step by step and need no place."""
+
+    def __init__(self, net: Any, scales: Any, optimiser: Any, settings: Mapping[str, int]) -> None:
+        self.net, self.scales, self.optimiser, self.settings = net, scales, optimiser, dict(settings)
+
+    def save(self, path: str | os.PathLike[str], step: int, loss: float) -> None:
+        parts = {"network": self.net.state_dict(), "scales": self.scales.detach()}
+        parts |= {"optimiser": self.optimiser.state_dict(), "settings": self.settings, "step": step, "loss": loss}
+        with atomic_write(path) as file:
+            import_torch().save(parts, file)
+
+    def load(self, path: str | os.PathLike[str]) -> tuple[int, float]:
+        """Take everything from a file; returns the steps done and the loss."""
+        torch = import_torch()
+        try:
+            parts = torch.load(path, weights_only=True)
+            if parts["settings"] != self.settings:
+                theirs, ours = (" ".join(f"{k}={v}" for k, v in s.items()) for s in (parts["settings"], self.settings))
+                raise ArgumentError(f"checkpoint {path}: of another training ({theirs}, not {ours}); remove it")
+            self.net.load_state_dict(parts["network"])
+            self.optimiser.load_state_dict(parts["optimiser"])
+            with torch.no_grad():
+                self.scales.copy_(parts["scales"])
+            return int(parts["step"]), float(parts["loss"])
+        except FastHashError:
+            raise
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200]
+            raise CorruptFileError(f"checkpoint {path}: damaged, remove it: {reason}") from error
+
+
+def hashes_of(net: Any, maps: NDArray[Any]) -> NDArray[np.float32]:
+    """The torch network on maps (n, 64, 64): float32 (n, 64). The oracle of the exported network."""
+    torch = import_torch()
+    with torch.no_grad():
+        blocks = [net(torch.from_numpy(maps[i : i + 256].astype(np.float32))) for i in range(0, len(maps), 256)]
+    hashes: NDArray[np.float32] = torch.cat(blocks).numpy()
+    return hashes
+
+
+def evaluate(net: Any, series: list[tuple[NDArray[Any], NDArray[np.datetime64]]]) -> Quality | None:
+    """Retrieval among all frames of some series, each of which is another Sun; None where there are too few frames."""
+    # Their times may overlap, though the Suns differ: each gets ten years of its own.
+    times = [stamps - stamps[0] + np.timedelta64(3650 * i, "D") for i, (_, stamps) in enumerate(series)]
+    when = np.datetime64("1970-01-01", "ms") + np.concatenate(times)
+    hashes = hashes_of(net, np.concatenate([maps for maps, _ in series]))
+    codes = binarize(hashes, np.zeros(N_BITS, np.float32))
+    try:
+        floats, floats_6h = (evaluate_window(hashes, when, "48h", span, "l2") for span in ("0h", "6h"))
+        bits, bits_6h = (evaluate_window(codes, when, "48h", span, "hamming") for span in ("0h", "6h"))
+    except ArgumentError:  # a handful of frames, of which none are similar
+        return None
+    return Quality(len(hashes), floats.precision, floats_6h.precision, bits.precision, bits_6h.precision, floats.chance)
+
+
+# ---- export --------------------------------------------------------------------------------------------------------
+
+
+def export(path: str | os.PathLike[str], training: Training, name: str, data: str) -> Encoder:
+    """Write the network as ONNX: maps (n, 64, 64) in gauss to hashes (n, 64), a bit for each value above 0.
+
+    Returns the encoder as loaded back from what was written.
+    """
+    torch, onnx = import_torch(), import_onnx()
+    buffer, example = BytesIO(), torch.zeros(2, CELLS, CELLS)
+    axes = {"maps": {0: "n"}, "hashes": {0: "n"}}
+    names: dict[str, Any] = {"input_names": ["maps"], "output_names": ["hashes"], "dynamic_axes": axes}
+    # Opset 13 and IR 7 or 8 are read by every onnxruntime that fasthash allows.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the newer exporter needs another package
+        torch.onnx.export(training.network.eval(), (example,), buffer, **names, opset_version=13, dynamo=False)
+    metadata = {
+        "name": name,
+        "preset": "best",
+        "front_end": FieldMap(CELLS).settings(),
+        "scaling": "signed square roots of signed and unsigned 2 x 2 means, inside the network",
+        "thresholds": [0.0] * N_BITS,
+        "training": {
+            "data": data,
+            "images": training.frames,
+            "steps": training.steps,
+            "seed": training.seed,
+            "final_loss": training.loss,
+            "held_out": asdict(training.quality) if training.quality else None,
+        },
+    }
+    return write_encoder(path, onnx.load_from_string(buffer.getvalue()), metadata)

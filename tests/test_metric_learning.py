@@ -1,0 +1,107 @@
+"""The best solar preset: a few steps of training, its way into ONNX, and stops on the way."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+import fasthash as fh
+from fasthash.io import read_image
+from fasthash.solar import metric_learning
+from fasthash.solar.field_map import FieldMap
+
+torch = pytest.importorskip("torch", reason="needs the extra [train]")
+pytest.importorskip("onnx", reason="needs the extra [train]")
+
+
+@pytest.fixture(scope="module")
+def data(frames):
+    """Three series: the frames, the frames a year later in the mirror, and those turned upside down."""
+    images = [read_image(path) for path in frames]
+    maps = np.stack([FieldMap().describe(image) for image in images])
+    times = np.array([image.time for image in images])
+    year = np.timedelta64(365, "D")
+    return np.concatenate([maps, maps[:, :, ::-1], maps[:, ::-1]]), np.concatenate([times, times + year, times])
+
+
+@pytest.fixture(scope="module")
+def training(data):
+    return metric_learning.train(*data, steps=6, seed=1, num_threads=1)
+
+
+def test_torch_and_onnx_agree_and_signs_are_bits(data, training, frames, tmp_path):
+    encoder = metric_learning.export(tmp_path / "best.onnx", training, "best", "noise")
+    expected = metric_learning.hashes_of(training.network, data[0])
+    np.testing.assert_allclose(encoder.encode_inputs(data[0]), expected, atol=1e-4)
+    assert (tmp_path / "best.onnx").stat().st_size < 2 * 2**20
+    loaded = fh.load_encoder(tmp_path / "best.onnx")
+    hashes = loaded.encode(frames[:5])
+    np.testing.assert_allclose(hashes, expected[:5], atol=1e-4)
+    np.testing.assert_array_equal(fh.unpack_bits(loaded.binarize(hashes), 64), hashes > 0)
+    about = loaded.metadata
+    assert (about["preset"], about["front_end"]) == ("best", {"kind": "field-map", "size": 64})
+    assert about["training"]["steps"] == 6
+    assert 0 < about["training"]["held_out"]["bits"] <= 1
+
+
+def test_the_network_learns(data):
+    losses = []
+    metric_learning.train(*data, steps=25, seed=0, progress=lambda *done: losses.append(done[2]), num_threads=1)
+    assert len(losses) == 25
+    assert losses[-1] < 0.95 * losses[0]
+
+
+def test_a_training_that_was_stopped_ends_as_if_it_had_not_been(data, training, tmp_path, monkeypatch):
+    monkeypatch.setattr(metric_learning, "CHECKPOINT_EVERY", 2)
+    checkpoint = tmp_path / "checkpoint"
+
+    def stop(*done):
+        if done[0] == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        metric_learning.train(*data, steps=6, seed=1, progress=stop, checkpoint=checkpoint, num_threads=1)
+    shutil.copy(checkpoint, tmp_path / "kept")
+    steps = []
+    again = metric_learning.train(
+        *data, steps=6, seed=1, progress=lambda *done: steps.append(done[0]), checkpoint=checkpoint, num_threads=1
+    )
+    assert steps == [5, 6]
+    assert again.loss == training.loss
+    for name, values in training.network.state_dict().items():
+        assert torch.equal(values, again.network.state_dict()[name])
+    with pytest.raises(fh.ArgumentError, match="another training"):
+        metric_learning.train(*data, steps=6, seed=2, checkpoint=tmp_path / "kept", num_threads=1)
+
+
+def test_a_damaged_checkpoint_is_named(data, tmp_path):
+    for content in (b"", b"noise", b"PK\x03\x04 noise"):
+        (tmp_path / "checkpoint").write_bytes(content)
+        with pytest.raises(fh.FastHashError, match="checkpoint"):
+            metric_learning.train(*data, steps=2, checkpoint=tmp_path / "checkpoint", num_threads=1)
+
+
+def test_series_end_at_gaps_and_where_time_steps_back():
+    hours = np.array([0, 2, 4, 24, 24 + 24, 24 + 49, 24 + 50, 10, 12])
+    times = np.datetime64("2014-01-01", "ms") + hours * np.timedelta64(1, "h")
+    assert metric_learning.split_series(times) == [slice(0, 5), slice(5, 7), slice(7, 9)]
+
+
+def test_what_is_held_out_is_never_trained_on():
+    times = np.datetime64("2014-01-01", "ms") + np.arange(300) * np.timedelta64(2, "h")
+    times += (np.arange(300) // 10) * np.timedelta64(9, "D")
+    for stamps, count in ((times, 3), (times[:20], 1), (times[:10], 1)):
+        chosen, held_out = metric_learning.hold_out(stamps, seed=5)
+        rows = np.concatenate([np.arange(300)[run] for run in (*chosen, *held_out)])
+        assert sorted(rows.tolist()) == list(range(len(stamps)))
+        assert len(held_out) == count
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [({"steps": 0}, "steps"), ({"seed": -1}, "seed"), ({"maps": np.zeros((9, 32, 32), np.float32)}, "maps"),
+     ({"times": np.array(["NaT"] * 108, "datetime64[ms]")}, "times")],
+)  # fmt: skip
+def test_wrong_arguments_are_named(data, change, name):
+    with pytest.raises(fh.ArgumentError, match=name):
+        metric_learning.train(**({"maps": data[0], "times": data[1], "steps": 1} | change))
