@@ -38,12 +38,11 @@ solar-paper: install
 	$(BIN)/fasthash train solar build/solar-paper -o fasthash/encoders/solar-paper.onnx --preset paper --epochs 40 \
 	    --seed 1 --data '730 days from 2011-06-01, every 4 h, 256 x 256, simulated by fasthash, seed 1'
 
-# How the shipped encoder solar was made: 200 simulated Suns, each of its own field model, 20 days every 2 h.
-# Both commands go on where they were stopped.
+# How the shipped encoder solar was made: 120 simulated Suns, each of its own field model, 20 days every 2 h.
 solar: install
-	$(BIN)/python -m fasthash.solar.worlds build/solar-worlds 200 1
-	$(BIN)/fasthash train solar build/solar-worlds -o fasthash/encoders/solar.onnx --preset best --epochs 16 \
-	    --seed 1 --data '200 worlds of 20 days, every 2 h, simulated by fasthash.solar.worlds, seed 1'
+	$(BIN)/python -m fasthash.solar.worlds build/solar-worlds 120 1
+	$(BIN)/fasthash train solar build/solar-worlds -o fasthash/encoders/solar.onnx --preset best --epochs 13 \
+	    --seed 1 --data '120 worlds of 20 days, every 2 h, simulated by fasthash.solar.worlds, seed 1'
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info fasthash/_hamming.c fasthash/_vectors.c fasthash/*.so fasthash-demo

@@ -526,7 +526,7 @@ def _parser() -> argparse.ArgumentParser:
         "encode",
         _encode,
         "Hash images into an .npz of hashes, codes, paths, times and labels.",
-        "encode frames --encoder solar-paper -o hashes.npz",
+        "encode frames --encoder solar -o hashes.npz",
         threads,
         reading,
     )
@@ -539,7 +539,7 @@ def _parser() -> argparse.ArgumentParser:
         "build",
         _build,
         "Make a catalog of images.",
-        "build frames --encoder solar-paper -o sun.catalog",
+        "build frames --encoder solar -o sun.catalog",
         threads,
         reading,
     )

@@ -212,7 +212,9 @@ def test_demo(tmp_path, capsys, monkeypatch):
         assert "precision" in text
     report = json.loads((out / "report.json").read_text())
     assert report["data"].startswith("SIMULATED")
-    assert report["evaluation"]["hash, l2"]["precision"] > 2 * report["evaluation"]["hash, l2"]["chance"]
+    for encoder in ("solar", "solar-paper"):
+        result = report["evaluation"][f"{encoder}, hash, l2"]
+        assert result["precision"] > 2 * result["chance"]
     assert len(report["search"]["results"]) > 0
     for name in report["pictures"]:
         assert (out / name).read_bytes().startswith(b"\x89PNG")
