@@ -143,13 +143,14 @@ class GridHistogram:
         col_edges = np.linspace(0, width, self.cols + 1).astype(np.int64)
         few_bins = self.bins <= FEW_BINS
         kernel = _kernel(real, few_bins, _is_even(edges))
+        # Asking an array for its address takes as long as a row of pixels: once is enough. These keep the arrays alive.
+        rows_at, cols_at, edges_at = (a.ctypes.data_as(ctypes.c_void_p) for a in (row_edges, col_edges, edges))
 
         def count_rows(image: NDArray[Any], first: int, last: int, counts: NDArray[np.uint32]) -> None:
             numbers: NDArray[Any] = np.empty(width + LANES, np.uint8 if few_bins else np.uint16)
             kernel(
-                image.ctypes.data, height, width, first, last, row_edges.ctypes.data, self.rows,
-                col_edges.ctypes.data, self.cols, low, high, edges.ctypes.data, self.bins,
-                numbers.ctypes.data, numbers.size, counts.ctypes.data,
+                image.ctypes.data, height, width, first, last, rows_at, self.rows, cols_at, self.cols,
+                low, high, edges_at, self.bins, numbers.ctypes.data, numbers.size, counts.ctypes.data,
             )  # fmt: skip
 
         return count_rows
