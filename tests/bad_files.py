@@ -2,7 +2,6 @@
 
 import gzip
 import io
-import pickle
 import struct
 import zipfile
 import zlib
@@ -210,7 +209,7 @@ def bad_gzip():
 
 def bad_npy():
     yield "pickled.npy", npy(np.array([{"a": 1}, None], object))
-    yield "pickle.npy", pickle.dumps(field())
+    yield "pickle.npy", b"\x80\x05N."  # what pickling None gives
     yield "cut.npy", npy(field())[:1000]
     yield "header-cut.npy", npy(field())[:40]
     yield "cube.npy", npy(np.zeros((4, 8, 8), np.float32))
