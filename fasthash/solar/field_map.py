@@ -105,11 +105,11 @@ class FieldMap:
         return {"kind": "field-map", "size": self.size}
 
     def describe(self, image: Image, num_threads: int = 1) -> NDArray[np.float32]:  # noqa: ARG002
-        """float32 array (size, size), gauss. Raises ReadError where no pixel of the disk is valid."""
+        """float32 array (size, size), gauss. Raises ReadError where the disk shows no field at all."""
         pixels = to_gauss(image)
         disk = disk_from_header(image.header) if image.full_scale is None else None
         disk = disk or _disk_of_valid(pixels)
         cells = None if disk is None else field_map(pixels, disk, self.size)
         if cells is None or not cells.any():
-            raise ReadError(f"{image.path or 'image'}: no pixel of the solar disk has a value")
+            raise ReadError(f"{image.path or 'image'}: no field on the solar disk: every pixel is missing or zero")
         return cells
