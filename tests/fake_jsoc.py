@@ -1,7 +1,9 @@
-"""A small JSOC on 127.0.0.1: answers of jsoc_info, jsoc_fetch and checkAddress.sh in the form that drms reads, FITS files
-to download, and faults on demand. Modelled on jsoc_info.c, jsoc_fetch.c and on what drms and SunPy parse.
+"""A small JSOC on 127.0.0.1: answers in the form that drms and SunPy read, FITS files to download, faults on demand.
+
+Modelled on JSOC's own jsoc_info.c and jsoc_fetch.c.
 """
 
+import functools
 import io
 import json
 import re
@@ -27,6 +29,7 @@ def slot_of(text):
     return np.datetime64(f"{date.replace('.', '-')}T{clock}", "s")
 
 
+@functools.cache
 def magnetogram(slot, quality=GOOD):
     """A frame as JSOC exports it: an empty primary HDU, then a Rice-compressed image; int16 in units of 0.1 G."""
     pixels = np.random.default_rng(slot.astype(int)).normal(0, 200, (32, 32)).astype(np.int16)
@@ -36,6 +39,18 @@ def magnetogram(slot, quality=GOOD):
     file = io.BytesIO()
     fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(file)
     return file.getvalue()
+
+
+def point_drms_at(url):
+    """Have drms, and so SunPy, talk to another server; returns what undoes it."""
+    import drms.config
+
+    servers = drms.config._server_configs
+    real = servers["jsoc"]
+    cgi = {key: value for key, value in real.to_dict().items() if not key.startswith("url_")}
+    cgi |= {"cgi_baseurl": f"{url}cgi-bin/ajax/", "http_download_baseurl": url}
+    servers["jsoc"] = drms.config.ServerConfig(cgi)
+    return lambda: servers.update(jsoc=real)
 
 
 class FakeJsoc:
@@ -133,9 +148,11 @@ class FakeJsoc:
         series = re.match(r"[\w.]+", export[0])[0].lower()
         slots = [slot for slot in self.select(export[0]) if self.quality.get(slot, GOOD) < 0x80000000]
         slots = slots[: -1 if self.happens("forget one") else None]
-        stamps = [t_rec(slot).replace(".", "").replace(":", "") for slot in slots]
-        data = [{"record": f"{series}[{t_rec(slot)}][1]{{magnetogram}}", "filename": f"{series}.{stamp}.1.magnetogram.fits"}
-                for slot, stamp in zip(slots, stamps, strict=True)]  # fmt: skip
+        data = []
+        for slot in slots:
+            stamp = t_rec(slot).replace(".", "").replace(":", "")
+            record = f"{series}[{t_rec(slot)}][1]{{magnetogram}}"
+            data.append({"record": record, "filename": f"{series}.{stamp}.1.magnetogram.fits"})
         return {
             **head,
             "status": 0,
@@ -164,7 +181,7 @@ class _Handler(BaseHTTPRequestHandler):
         answers = {"jsoc_info": self.jsoc.jsoc_info, "jsoc_fetch": self.jsoc.jsoc_fetch}
         query = {key: values[0] for key, values in parse_qs(url.query).items()}
         self.jsoc.asked.append((query.get("op", "checkAddress"), query.get("ds", "")))
-        if self.jsoc.happens(f"500 {name}"):
+        if self.jsoc.happens(f"500 {name}") or self.jsoc.happens(f"500 {query.get('op')}"):
             return self.send(500, b"<html>Internal Server Error</html>")
         if self.jsoc.happens(f"html {name}"):
             return self.send(200, b"<html>Down for maintenance</html>")

@@ -11,6 +11,7 @@ for what the first did not get.
 import contextlib
 import fcntl
 import functools
+import http.client
 import importlib
 import logging
 import os
@@ -31,6 +32,7 @@ from numpy.typing import NDArray
 from fasthash._fits import image_end
 from fasthash._storage import UMASK, sync_directory
 from fasthash._validation import check_choice
+from fasthash._version import __version__
 from fasthash.errors import ArgumentError, FastHashError, MissingDependencyError, ReadError
 from fasthash.io import read_image
 from fasthash.times import Span, as_span, parse_time, tai_minus_utc
@@ -169,6 +171,15 @@ def _parse_t_rec(text: str) -> _Slot | None:
     return None
 
 
+def _parse_quality(text: Any) -> int:
+    """The 32 bits of ``0x00010400`` or ``-2147483648``; those of an empty record where there is no number."""
+    number = str(text).strip().lower()
+    try:
+        return int(number, 16 if number.startswith("0x") else 10) & 0xFFFFFFFF
+    except ValueError:  # MISSING
+        return NO_DATA
+
+
 def _check_installed() -> None:
     try:
         for package in ("sunpy.net", "drms", "parfive"):
@@ -180,8 +191,8 @@ def _check_installed() -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep drms and SunPy from telling of every look at an export."""
-    loggers = [logging.getLogger(name) for name in ("drms", "sunpy")]
+    """Keep those below from telling of every look at an export and every failed try."""
+    loggers = [logging.getLogger(name) for name in ("drms", "sunpy", "parfive")]
     levels = [logger.level for logger in loggers]
     try:
         for logger in loggers:
@@ -253,6 +264,7 @@ class _Run:
     reasons: dict[_Slot, str] = field(default_factory=dict)
     arrived: set[_Slot] = field(default_factory=set)
     quality: dict[_Slot, int] = field(default_factory=dict)
+    export: tuple[Any, Any] | None = None  # the client and the export that is waited for
 
     @property
     def every(self) -> int:
@@ -308,8 +320,10 @@ class _Run:
         span = f"{_t_rec(block[0])}-{_t_rec(block[-1])}@{self.every}s"
         # Raw, since drms 0.9.0 with pandas 3 makes NaN of numbers such as 0x00010400 (its issue 167).
         table = drms.Client().query(f"{self.series}[{span}]", key="T_REC, QUALITY", convert_numeric=False)
-        rows = zip(table["T_REC"], table["QUALITY"], strict=True) if "T_REC" in table else ()
-        self.quality.update({slot: int(str(q), 0) for t, q in rows if (slot := _parse_t_rec(t)) is not None})
+        for text, quality in zip(table["T_REC"], table["QUALITY"], strict=True) if "T_REC" in table else ():
+            slot, number = _parse_t_rec(text), _parse_quality(quality)
+            if slot is not None:  # of two cameras' records the one with an image counts
+                self.quality[slot] = min(number, self.quality.get(slot, number))
         usable = []
         for slot in block:
             why = self._why_not(slot)
@@ -323,15 +337,31 @@ class _Run:
     def _why_not(self, slot: _Slot) -> str:
         if slot not in self.quality:
             return "JSOC has no record of it"
-        quality = self.quality[slot] & 0xFFFFFFFF  # some are written as negative numbers
-        if quality & NO_DATA:
+        if self.quality[slot] & NO_DATA:
             return "no image was made"
-        return "taken during an eclipse" if quality & SERIES[self.series].eclipse else ""
+        return "taken during an eclipse" if self.quality[slot] & SERIES[self.series].eclipse else ""
 
     def _export(self, wanted: list[_Slot], downloader: Any) -> Any:
-        """Have JSOC write these frames as FITS files, and download them; parfive's Results, or None for none."""
+        """Have JSOC write these frames as FITS files, and download them; parfive's Results, or None for none.
+
+        An export that is under way when a look at it fails is not asked for a second time: JSOC would refuse that.
+        """
+        import drms
+
         if not wanted:
             return None
+        client, request = self.export = self.export or self._ask(wanted)
+        try:
+            if not request.wait(timeout=_PATIENCE, sleep=_POLL):
+                raise TimeoutError(f"export {request.id} has been in JSOC's queue for {_PATIENCE / 60:.0f} minutes")
+        except drms.DrmsExportError:
+            self.export = None
+            raise
+        self.export = None
+        return downloader.run(functools.partial(client.get_request, request, path=self._pattern(), progress=False))
+
+    def _ask(self, wanted: list[_Slot]) -> tuple[Any, Any]:
+        """The client and the export that it asked for."""
         records = self._search(wanted)
         if not len(records):
             raise LookupError(f"JSOC lists records of {self.series}, but does not find them again")
@@ -341,11 +371,9 @@ class _Run:
             if "not registered" not in str(error):
                 raise
             raise FastHashError(f"email: JSOC does not know {self.email}; register it at {REGISTER}") from error
-        self._say(f"JSOC prepares {len(wanted)} frames from {_t_rec(wanted[0])}: export {request.id}")
-        if not request.wait(timeout=_PATIENCE, sleep=_POLL):
-            raise TimeoutError(f"export {request.id} has been in JSOC's queue for {_PATIENCE / 60:.0f} minutes")
-        ask = functools.partial(records.client.get_request, request, path=self._pattern(), progress=False)
-        return downloader.run(ask)
+        if not request.has_failed(skip_update=True):
+            self._say(f"JSOC prepares {len(wanted)} frames from {_t_rec(wanted[0])}: export {request.id}")
+        return records.client, request
 
     def _search(self, wanted: list[_Slot]) -> Any:
         """Fido's answer for exactly these frames: as a range, or where it has gaps, one by one."""
@@ -380,7 +408,8 @@ class _Run:
             slot = _parse_t_rec(header.get("T_REC", ""))
             if slot is None or slot not in self.quality:
                 raise ReadError(f"{path}: T_REC is {header.get('T_REC')}, which was not asked for")
-            self._keep(path, slot)
+            if slot not in self.arrived:
+                self._keep(path, slot)
         except ReadError as error:
             self.note(url, str(error).removeprefix(f"{path}: "))
         finally:
@@ -418,15 +447,18 @@ class _Run:
 
 
 def _make_downloader(run: _Run) -> Any:
-    """SunPy's downloader, one connection as JSOC wants it, which hands each file to ``run`` as soon as it is there."""
-    from parfive import SessionConfig
-    from sunpy.util.parfive_helpers import Downloader, sunpy_headers
+    """parfive's downloader, one connection as JSOC wants it; it hands each file to ``run`` as soon as it is there."""
+    import parfive
 
-    class OneByOne(Downloader):  # type: ignore[misc]
+    class OneByOne(parfive.Downloader):  # type: ignore[misc]
         def __init__(self) -> None:
-            config = SessionConfig(headers=sunpy_headers, done_callbacks=[self._done], file_progress=False)
+            agent = f"fasthash/{__version__} parfive/{parfive.__version__}"
+            config = parfive.SessionConfig(
+                headers={"User-Agent": agent}, done_callbacks=[self._done], file_progress=False
+            )
             super().__init__(max_conn=1, max_splits=1, progress=False, overwrite=True, config=config)
             self._interrupted = False
+            self._loop: Any = None
             self._broken: Exception | None = None
 
         def run(self, download: Callable[..., Any]) -> Any:
@@ -438,7 +470,9 @@ def _make_downloader(run: _Run) -> Any:
                 if not self._interrupted:
                     raise
             finally:
-                if threading.current_thread() is threading.main_thread():
+                if self._loop:
+                    self._loop.close()  # else it would take Ctrl-C away again, whenever it is collected
+                    self._loop = None
                     signal.signal(signal.SIGINT, before)
             if self._interrupted:
                 raise KeyboardInterrupt
@@ -463,6 +497,7 @@ def _make_downloader(run: _Run) -> Any:
                 task.cancel()
 
             if threading.current_thread() is threading.main_thread():
+                self._loop = loop
                 loop.add_signal_handler(signal.SIGINT, stop)
 
         async def _blocking_write_worker(self, queue: Any, file_pb: Any, filepath: Any) -> None:
@@ -481,12 +516,12 @@ def _make_downloader(run: _Run) -> Any:
 
 def _reason(error: Any) -> str:
     """In a few words, on one line."""
-    if hasattr(error, "exception"):  # parfive's FailedDownload
-        return _reason(error.exception)
-    if hasattr(error, "status") and hasattr(error, "reason"):  # aiohttp's ClientResponse
-        return f"HTTP {error.status} {error.reason}"
-    if isinstance(error, urllib.error.HTTPError):
-        return f"HTTP {error.code} {error.reason}"
+    for within in ("exception", "response"):  # of parfive's FailedDownload and MultiPartDownloadError
+        if hasattr(error, within):
+            return _reason(getattr(error, within))
+    status = getattr(error, "status", None)  # of aiohttp's ClientResponse, of urllib's HTTPError
+    if isinstance(status, int):
+        return f"HTTP {status} {http.client.responses.get(status, '')}".rstrip()
     if isinstance(error, urllib.error.URLError):
         return f"JSOC cannot be reached: {getattr(error.reason, 'strerror', None) or error.reason}"
     text = " ".join(str(error).split()) or "no details"
