@@ -92,18 +92,29 @@ def _simulate(args: argparse.Namespace) -> None:
 def _fetch_solar(args: argparse.Namespace) -> None:
     from fasthash.solar.fetch import fetch
 
-    progress = Progress("fetched")
-    report = fetch(args.out, args.start, args.end, args.cadence, args.email, args.series, progress, _say)
-    _warn(f"{t_rec}: left out: {why}" for t_rec, why in report.unusable.items())
-    _warn(f"{t_rec}: HMI calls its quality poor" for t_rec in report.poor)
+    def say(line: str) -> None:
+        if sys.stderr.isatty():  # on a terminal the line of progress is still open
+            print("\r\x1b[K", end="", file=sys.stderr)
+        _say(line)
+
+    report = fetch(args.out, args.start, args.end, args.cadence, args.email, args.series, Progress("fetched"), say)
+    for why in dict.fromkeys(report.unusable.values()):
+        say(f"left out, {why}: {_some([t_rec for t_rec, reason in report.unusable.items() if reason == why])}")
+    if report.poor:
+        say(f"fetched, but HMI calls the quality poor: {_some(report.poor)}")
     there = f", {report.present} were there already" if report.present else ""
-    print(f"{args.out}: {len(report.fetched)} magnetograms of {args.series} fetched{there}")
+    print(f"{args.out}: {len(report.fetched)} magnetograms of {args.series} fetched{there}", flush=True)
     if report.failed:
         t_rec, why = next(iter(report.failed.items()))
         count = len(report.failed)
         raise FastHashError(f"{count} frames could not be had, the first {t_rec}: {why}; run it again to go on")
     if not report.fetched and not report.present:
         raise FastHashError(f"{args.series} has no usable frame from {args.start} to {args.end}")
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
 
 
 def _info(args: argparse.Namespace) -> None:

@@ -57,13 +57,14 @@ class FakeJsoc:
     """Serves ``with FakeJsoc() as jsoc``. Change its attributes to change what it does.
 
     quality : slot -> QUALITY, for records that are not GOOD. absent : slots without a record.
+    empty_twins : slots with a second record, of the other camera, without an image.
     pending : how often an export says that it is not ready. faults : name -> how often it happens.
     asked : (what, detail) of every request, in order.
     """
 
     def __init__(self):
         self.quality, self.absent, self.faults, self.asked = {}, set(), {}, []
-        self.pending = 1
+        self.pending, self.empty_twins = 1, set()
         self.exports = []
         self.stalled, self.go_on = threading.Event(), threading.Event()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"jsoc": self}))
@@ -100,12 +101,16 @@ class FakeJsoc:
                     "keywords": keywords, "links": [], "segments": segments, "note": "a fake"}  # fmt: skip
         slots = self.select(ds)
         names = list(_KEYWORDS) if "ALL" in key else re.findall(r"\w+", key)
-        keywords = [{"name": name, "values": [self.value(name, slot) for slot in slots]} for name in names]
+        empty = {"CAMERA": "2", "QUALITY": "0x80000000"}
+        keywords = []
+        for name in names:
+            values = [self.value(name, slot) for slot in slots]
+            values += [empty.get(name, self.value(name, slot)) for slot in slots if slot in self.empty_twins]
+            keywords.append({"name": name, "values": values})
         answer = {"status": 0, "count": len(slots), "runtime": 0.1, "keywords": keywords}
         if seg:
-            answer["segments"] = [
-                {"name": seg, "values": ["/SUM1/x.fits"] * len(slots), "dims": ["32x32"] * len(slots)}
-            ]
+            n = len(keywords[0]["values"])
+            answer["segments"] = [{"name": seg, "values": ["/SUM1/x.fits"] * n, "dims": ["32x32"] * n}]
         return answer
 
     def value(self, name, slot):

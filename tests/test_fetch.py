@@ -165,13 +165,27 @@ def test_frames_without_a_usable_image_are_left_out_and_named(jsoc, tmp_path, ca
     assert status == 0
     assert out.endswith(f": 3 magnetograms of {series} fetched\n")
     assert err.splitlines()[1:] == [
-        "warning: 2014.05.01_00:00:00_TAI: left out: no image was made",
-        f"warning: {fetching._t_rec(slots[1])}: left out: JSOC has no record of it",
-        f"warning: {fetching._t_rec(slots[2])}: left out: taken during an eclipse",
-        f"warning: {fetching._t_rec(slots[4])}: HMI calls its quality poor",
+        "left out, no image was made: 2014.05.01_00:00:00_TAI",
+        f"left out, JSOC has no record of it: {fetching._t_rec(slots[1])}",
+        f"left out, taken during an eclipse: {fetching._t_rec(slots[2])}",
+        f"fetched, but HMI calls the quality poor: {fetching._t_rec(slots[4])}",
     ]
     assert names(tmp_path) == [file_name(series, slots[i]) for i in (3, 4, 5)]
     assert jsoc.count("download") == 3
+
+
+def test_many_left_out_are_counted(jsoc, tmp_path, capsys):
+    jsoc.quality = dict.fromkeys(FIRST + np.arange(9) * STEP, 0x80000000)
+    status, _, err = run(capsys, tmp_path)
+    assert status == 0
+    assert err.splitlines()[-1].endswith("2014.05.01_00:48:00_TAI and 4 more")
+
+
+def test_of_two_cameras_the_one_with_an_image_counts(jsoc, tmp_path):
+    jsoc.empty_twins = set(FIRST + np.arange(5) * STEP)
+    report = fetch(tmp_path, **SPAN)
+    assert len(report.fetched) == 10
+    assert not report.unusable
 
 
 def test_nothing_at_all_is_an_error(jsoc, tmp_path, capsys):
@@ -233,6 +247,12 @@ def test_downloads_that_failed_are_asked_for_without_another_export(jsoc, tmp_pa
     assert len(fetch(tmp_path, **SPAN).fetched) == 10
     assert jsoc.count("exp_request") == 1
     assert jsoc.count("download") == 13
+
+
+def test_files_that_are_damaged_at_jsoc_are_exported_again_though_others_failed_to_come(jsoc, tmp_path):
+    jsoc.faults |= {"500 download": 1, "cut": 1}
+    assert len(fetch(tmp_path, **SPAN).fetched) == 10
+    assert jsoc.count("exp_request") == 2
 
 
 def test_a_fault_that_stays_is_named_and_the_next_run_goes_on(jsoc, tmp_path, capsys):

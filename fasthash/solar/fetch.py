@@ -298,7 +298,7 @@ class _Run:
                 time.sleep(wait)
             general = ""
             try:
-                if results is not None and results.errors:
+                if results is not None and {_parse_t_rec(error.url) for error in results.errors} >= set(block):
                     results = self._retry(results, downloader)
                 else:
                     results = self._export(self._usable(block), downloader)
@@ -476,9 +476,10 @@ def _make_downloader(run: _Run) -> Any:
                     signal.signal(signal.SIGINT, before)
             if self._interrupted:
                 raise KeyboardInterrupt
+            if isinstance(self._broken, OSError):
+                raise FastHashError(f"{run.folder}: cannot write: {self._broken.strerror}") from self._broken
             if self._broken:
-                reason = getattr(self._broken, "strerror", None) or self._broken
-                raise FastHashError(f"{run.folder}: cannot write: {reason}") from self._broken
+                raise self._broken
             return results
 
         def _done(self, path: Any, url: str, error: BaseException | None) -> None:
