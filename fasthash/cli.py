@@ -92,9 +92,12 @@ def _simulate(args: argparse.Namespace) -> None:
 def _fetch_solar(args: argparse.Namespace) -> None:
     from fasthash.solar.fetch import fetch
 
+    def clear() -> None:
+        if sys.stderr.isatty():  # on a terminal the line of progress may still be open
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
     def say(line: str) -> None:
-        if sys.stderr.isatty():  # on a terminal the line of progress is still open
-            print("\r\x1b[K", end="", file=sys.stderr)
+        clear()
         _say(line)
 
     report = fetch(args.out, args.start, args.end, args.cadence, args.email, args.series, Progress("fetched"), say)
@@ -103,6 +106,7 @@ def _fetch_solar(args: argparse.Namespace) -> None:
     if report.poor:
         say(f"fetched, but HMI calls the quality poor: {_some(report.poor)}")
     there = f", {report.present} were there already" if report.present else ""
+    clear()
     print(f"{args.out}: {len(report.fetched)} magnetograms of {args.series} fetched{there}", flush=True)
     if report.failed:
         t_rec, why = next(iter(report.failed.items()))

@@ -112,7 +112,7 @@ def fetch(
         An address registered at JSOC, see `REGISTER`.
     series : {"hmi.M_720s", "hmi.M_45s"}
     progress : callable, optional
-        Called with (done, total) after every frame.
+        Called with (done, total) after every frame; those that were there already are left out of both.
     say : callable, optional
         Called with a line of text when something is being waited for.
 
@@ -438,9 +438,9 @@ class _Run:
             self.say(line)
 
     def _show(self) -> None:
-        report = self.report
-        if self.progress:
-            self.progress(report.present + len(report.fetched) + len(report.unusable), len(self.slots))
+        total = len(self.slots) - self.report.present
+        if self.progress and total:
+            self.progress(len(self.report.fetched) + len(self.report.unusable), total)
 
 
 # ---- parfive -------------------------------------------------------------------------------------------------------
