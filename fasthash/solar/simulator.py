@@ -49,12 +49,16 @@ LIMB_NOISE = 0.5  # by which the noise grows from the middle of the disk to the 
 
 ELEMENT_LIFE = 2.0  # days
 NETWORK_ELEMENTS, NETWORK_CELLS = 40_000, 8_000  # on the whole Sun
+NETWORK_PEAK, PLAGE_PEAK = 50.0, 350.0  # G, in the middle of an element
 LEADING_SPOTS, FOLLOWING_SPOTS = (0.45, 0.10, 0.05), (0.18, 0.12, 0.07, 0.03)  # shares of the spot area
 
 
 @dataclass(frozen=True)
 class FieldModel:
-    """How strong and how wide the simulated field is; the defaults look like HMI's.
+    """How strong and how wide the simulated field is.
+
+    The defaults, and the peaks above, were fitted to the histograms of two HMI frames, of 2011-12-17 and 2016-07-07,
+    averaged to 128, 256 and 512 pixels, while the regions were those of the days (`fasthash.solar.compare`).
 
     ``network_flux`` (Mx) and ``network_sigma``: median and spread of the log-normal fluxes of network elements.
     ``plage_flux``: Mx, mean of the exponential of plage elements. ``plage_field``: G, mean over the plage of one
@@ -62,10 +66,10 @@ class FieldModel:
     area of a spot.
     """
 
-    network_flux: float = 3.0e18
-    network_sigma: float = 1.0
-    plage_flux: float = 3.0e19
-    plage_field: float = 200.0
+    network_flux: float = 3.3e18
+    network_sigma: float = 1.15
+    plage_flux: float = 1.8e19
+    plage_field: float = 230.0
     diffusion: float = 250e10
     spot_field: float = 1200.0
 
@@ -176,7 +180,7 @@ def _elements(regions: ActiveRegions, epoch: int, seed: int, model: FieldModel) 
         parts.append((latitude, longitude, field))
         birth.append(born)
     latitude, longitude, flux = (np.concatenate(column) for column in zip(*parts, strict=True))
-    peak = np.where(np.arange(len(flux)) < NETWORK_ELEMENTS, 150.0, 400.0)
+    peak = np.where(np.arange(len(flux)) < NETWORK_ELEMENTS, NETWORK_PEAK, PLAGE_PEAK)
     return _Concentrations.at(latitude, longitude, flux, peak, np.concatenate(birth), epoch * ELEMENT_LIFE)
 
 
@@ -267,13 +271,13 @@ def _lose_blocks(image: NDArray[np.float32], share: float, rng: np.random.Genera
 
 
 def instrument_noise(size: int) -> float:
-    """Standard deviation (G) of a pixel in the middle of a quiet disk, for an HMI frame averaged down to ``size``.
+    """Standard deviation (G) of a pixel's own field in the middle of the disk, for an HMI frame averaged to ``size``.
 
-    Fitted to the quarter of pixels with the weakest field of two real frames, averaged to 128, 256, 1024 and 4096
-    pixels. It falls far more slowly than the noise of photons would (Liu et al. 2012, Solar Physics 279, 295: 6.3 G at
-    full size): most of what is left is the mixed field between the elements of the network, which no pixel resolves.
+    6.3 G at full size (Liu et al. 2012, Solar Physics 279, 295), 1.8 G at 256 pixels. Independent noise would fall to
+    0.4 G there. But that of HMI is not, and much of what is left is the mixed field between the elements of the
+    network, which no pixel resolves: two real frames, averaged to 128 to 512 pixels, gave the power.
     """
-    return 5.2 * (size / 4096) ** 0.22
+    return 6.3 * (size / 4096) ** 0.45
 
 
 def render(
