@@ -49,7 +49,9 @@ LIMB_NOISE = 0.5  # by which the noise grows from the middle of the disk to the 
 
 ELEMENT_LIFE = 2.0  # days
 NETWORK_ELEMENTS, NETWORK_CELLS = 40_000, 8_000  # on the whole Sun
-NETWORK_PEAK, PLAGE_PEAK = 50.0, 350.0  # G, in the middle of an element
+SAME_SIGN = 0.7  # of a network cell's elements
+CLUMP, CLUMP_DEGREES = 6, 0.5  # elements of plage a clump, and how far they lie from its middle
+NETWORK_PEAK, PLAGE_PEAK = 90.0, 300.0  # G, in the middle of an element
 LEADING_SPOTS, FOLLOWING_SPOTS = (0.45, 0.10, 0.05), (0.18, 0.12, 0.07, 0.03)  # shares of the spot area
 
 
@@ -67,9 +69,9 @@ class FieldModel:
     """
 
     network_flux: float = 3.3e18
-    network_sigma: float = 1.15
-    plage_flux: float = 1.8e19
-    plage_field: float = 230.0
+    network_sigma: float = 1.1
+    plage_flux: float = 1.4e19
+    plage_field: float = 190.0
     diffusion: float = 250e10
     spot_field: float = 1200.0
 
@@ -128,7 +130,8 @@ def _network(rng: np.random.Generator, model: FieldModel) -> tuple[NDArray[np.fl
     longitude += 1.2 * np.cos(angle) / np.maximum(np.cos(np.radians(latitude)), 0.02)
     latitude = np.clip(latitude + 1.2 * np.sin(angle), -90, 90)
     flux = rng.lognormal(np.log(model.network_flux), model.network_sigma, NETWORK_ELEMENTS)
-    return latitude, longitude, flux * rng.choice([-1.0, 1.0], NETWORK_ELEMENTS)
+    own = rng.choice([-1.0, 1.0], NETWORK_CELLS)[cell]  # a cell has a sign that most of its elements share
+    return latitude, longitude, flux * np.where(rng.random(NETWORK_ELEMENTS) < SAME_SIGN, own, -own)
 
 
 def _place(regions: ActiveRegions, i: Any, days: float, along: Any, across: Any) -> tuple[Any, Any]:
@@ -158,8 +161,12 @@ def _plage(
     share /= np.repeat(np.add.reduceat(share, [0, n]), n)
     radius2 = flux / 2 / model.plage_field / np.pi + 2 * model.diffusion * 86400 * (days - regions.birth[i])
     spread = np.sqrt(radius2) / 1.8 / _DEGREE_CM * np.where(sign > 0, 1.0, 1.25)  # the leading side is more compact
-    along = sign * regions.separation[i] / 2 + rng.normal(size=2 * n) * spread
-    latitude, longitude = _place(regions, i, days, along, rng.normal(size=2 * n) * spread)
+    # Clumps on the rims of supergranules, as in the network; a few far away from the rest.
+    clumps = max(1, n // CLUMP)
+    clump = rng.integers(0, clumps, 2 * n) + np.where(sign > 0, 0, clumps)
+    middles = rng.normal(size=(2, 2 * clumps)) * rng.choice([0.8, 2.0], 2 * clumps, p=[0.8, 0.2])
+    along, across = middles[:, clump] * spread + rng.normal(0, CLUMP_DEGREES, (2, 2 * n))
+    latitude, longitude = _place(regions, i, days, along + sign * regions.separation[i] / 2, across)
     # The flow towards the poles takes along what has left the spots, which are rooted deeper and stay.
     drift = meridional_drift(latitude) * (days - regions.reference[i])
     longitude += (carrington_drift(latitude + drift / 2) - carrington_drift(latitude)) * (days - regions.reference[i])
