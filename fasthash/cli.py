@@ -83,9 +83,8 @@ def _print_json(value: Any) -> None:
 def _simulate(args: argparse.Namespace) -> None:
     from fasthash.solar.simulator import simulate
 
-    files = simulate(
-        args.out, args.start, args.days, args.cadence, args.size, args.active_regions, args.seed, Progress("simulated")
-    )
+    series = args.out, args.start, args.days, args.cadence, args.size, args.active_regions, args.seed
+    files = simulate(*series, Progress("simulated"), args.rotation, args.missing)
     print(f"{len(files)} simulated magnetograms in {args.out}")
 
 
@@ -530,6 +529,12 @@ def _parser() -> argparse.ArgumentParser:
         "--active-regions", metavar="FILE", help="table of real active regions (default: drawn at random)"
     )
     simulate.add_argument("--seed", type=int, default=0, metavar="S", help="of the random field (default: %(default)s)")
+    simulate.add_argument(
+        "--rotation", type=float, default=0.0, metavar="DEG", help="CROTA2; HMI delivers 180 (default: 0, north up)"
+    )
+    simulate.add_argument(
+        "--missing", type=float, default=0.0, metavar="SHARE", help="of each disk, lost in blocks of NaN (default: 0)"
+    )
 
     fetch = _group(verbs, "fetch", "Get real images from their archives.")
     hmi = verb(

@@ -172,6 +172,44 @@ def distance_against_time(
     _save(figure, path)
 
 
+def field_comparison(
+    pictures: Sequence[Picture],
+    samples: Sequence[NDArray[Any]],
+    path: str | os.PathLike[str],
+    *,
+    title: str = "",
+    note: str = "",
+    field_limit: float = 150.0,
+) -> None:
+    """Draw a real and a simulated magnetogram, and the histograms of two ``samples`` of their field strengths (gauss).
+
+    The first line of a picture's label is its name, also in the legend. Field beyond 1000 G counts in the last bins.
+    Raises ArgumentError for images that have not two axes, and for a path with another suffix than .png, .pdf or .svg.
+    """
+    _check_suffix(path)
+    figure = _figure(12.4, 4.7)
+    figure.subplots_adjust(left=0.008, right=0.985, top=0.87, bottom=0.13, wspace=0.03)
+    *disks, axes = figure.subplots(1, 3, gridspec_kw={"width_ratios": [1, 1, 1.22]})
+    edges = np.linspace(-1000, 1000, 81)
+    for disk, picture, field, colour in zip(disks, pictures, samples, (_INK, _ORANGE), strict=True):
+        name, _, rest = picture.label.partition("\n")
+        _draw_picture(disk, picture.image, field_limit, name, rest, is_query=False)
+        shares = np.histogram(np.clip(field, -1000, 1000), edges)[0] / max(1, len(field))
+        axes.stairs(np.where(shares > 0, shares, np.nan), edges, color=colour, linewidth=1.6, label=name)
+    axes.set_yscale("log")
+    axes.set_xlim(edges[0], edges[-1])
+    axes.set_xticks([-1000, -500, 0, 500, 1000])
+    axes.set_xlabel("line-of-sight field (G)", fontsize=10, color=_INK)
+    axes.set_title("share of pixels in 25 G", fontsize=10, color=_INK, loc="left")
+    _style(axes)
+    axes.legend(frameon=False, fontsize=10, labelcolor=_INK)
+    position = axes.get_position()
+    axes.set_position((position.x0 + 0.05, position.y0, position.width - 0.05, position.height))
+    figure.suptitle(title, x=0.012, y=0.965, ha="left", fontsize=12, color=_INK)
+    figure.text(0.985, 0.945, note, ha="right", fontsize=10, color=_GREY)
+    _save(figure, path)
+
+
 _METRIC_NAMES = {"l2": "Euclidean distance", "cosine": "cosine distance", "hamming": "Hamming distance (bits)"}
 
 
@@ -283,13 +321,17 @@ def _chart(title: str, x_label: str, y_label: str) -> "tuple[Figure, Axes]":
     axes.set_title(title, fontsize=12, color=_INK, loc="left", pad=10)
     axes.set_xlabel(x_label, fontsize=10, color=_INK)
     axes.set_ylabel(y_label, fontsize=10, color=_INK)
+    _style(axes)
+    figure.set_layout_engine("constrained")
+    return figure, axes
+
+
+def _style(axes: "Axes") -> None:
     axes.tick_params(labelsize=9, colors=_GREY)
     axes.grid(axis="y", color=_PALE, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color("#BBBBBB")
-    figure.set_layout_engine("constrained")
-    return figure, axes
 
 
 def _figure(width: float, height: float) -> "Figure":

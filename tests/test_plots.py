@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fasthash.errors import ArgumentError, FastHashError
-from fasthash.plots import Picture, distance_against_time, gallery, precision_curve
+from fasthash.plots import Picture, distance_against_time, field_comparison, gallery, precision_curve
 
 MAGIC = {".png": b"\x89PNG\r\n\x1a\n", ".pdf": b"%PDF-", ".svg": b"<?xml"}
 
@@ -37,7 +37,12 @@ def draw_distances(path):
     distance_against_time(hours, np.abs(hours) ** 0.5, path)
 
 
-DRAW = [draw_gallery, draw_curve, draw_distances]
+def draw_fields(path):
+    pictures = [Picture(disk(), label="real\nmean 1 G"), Picture(disk(20), label="simulated")]
+    field_comparison(pictures, [np.linspace(-3000, 3000, 50), np.zeros(0)], path, title="Two", note="differ")
+
+
+DRAW = [draw_gallery, draw_curve, draw_distances, draw_fields]
 
 
 @pytest.mark.parametrize("draw", DRAW)

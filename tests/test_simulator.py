@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fasthash.errors import ArgumentError, FastHashError, ReadError
+from fasthash.io import read_image
 from fasthash.solar import simulator
 from fasthash.solar.active_regions import (
     _KNOT,
@@ -14,7 +15,16 @@ from fasthash.solar.active_regions import (
     read_active_regions,
     statistical_regions,
 )
-from fasthash.solar.ephemeris import carrington_drift, instant, observer, to_days
+from fasthash.solar.ephemeris import (
+    SOLAR_RADIUS,
+    carrington_drift,
+    instant,
+    meridional_drift,
+    observer,
+    to_days,
+)
+from fasthash.solar.field_map import field_map
+from fasthash.solar.magnetogram import disk_from_header
 from fasthash.solar.simulator import FieldModel, file_name, render, simulate, write_fits
 
 START = "2014-04-01T00:00"
@@ -103,8 +113,72 @@ def test_noise_is_what_was_asked_for():
     nothing = statistical_regions("2008-12-20", 1, activity=0)
     assert len(nothing) == 0
     image = render(nothing, "2008-12-20", 128, noise=8.0, model=QUIET)
-    assert np.nanstd(image) == pytest.approx(8.0, rel=0.03)
+    row, column = np.indices(image.shape) - 63.5
+    away = np.hypot(row, column) / (observer(days("2008-12-20")).angular_radius / (simulator.FIELD_OF_VIEW / 128))
+    assert np.std(image[away < 0.3]) == pytest.approx(8.0, rel=0.06)
+    assert np.std(image[(away > 0.95) & (away < 1)]) == pytest.approx(8.0 * 1.4, rel=0.06)  # it grows to the limb
     assert np.nanmax(np.abs(render(nothing, "2008-12-20", 128, noise=0, model=QUIET))) < 1e-6
+
+
+def drawn_by_numpy(rows, days, size, turn):
+    """What `_drawing.draw` does for steady concentrations, as plain sums over all pixels."""
+    seen, image = observer(days), np.zeros((size, size))
+    pixel, distance = np.radians(simulator.FIELD_OF_VIEW / 3600) / size, seen.distance / SOLAR_RADIUS
+    l0, b0, turn = np.radians([seen.l0, seen.b0, turn])
+    for x, y, z, _, _, flux, width in rows.T.astype(float):
+        toward, west = x * np.cos(l0) + y * np.sin(l0), y * np.cos(l0) - x * np.sin(l0)
+        north, near = z * np.cos(b0) - toward * np.sin(b0), z * np.sin(b0) + toward * np.cos(b0)
+        if near < 1 / distance + 0.02:
+            continue
+        sight = np.array([-west, -north, distance - near])
+        mu = sight @ [west, north, near] / np.linalg.norm(sight)
+        scale = 1 / (sight[2] * pixel)
+        right, up = west * np.cos(turn) + north * np.sin(turn), north * np.cos(turn) - west * np.sin(turn)
+        across, along = np.hypot(width * scale, 0.5), np.hypot(width * scale * mu, 0.5)
+        row, column = np.indices(image.shape) - (size - 1) / 2 - scale * np.array([up, right])[:, None, None]
+        out = (column * right + row * up) / np.hypot(right, up)
+        beside2 = column**2 + row**2 - out**2
+        bell = np.exp(-0.5 * (out**2 / along**2 + beside2 / across**2))
+        image += flux * (mu * scale) ** 2 / (2 * np.pi * across * along) * bell
+    return image
+
+
+@pytest.mark.parametrize(("size", "turn"), [(16, 0.0), (65, 30.0), (200, -170.0)])
+def test_drawing_agrees_with_numpy(size, turn):
+    rng, when = np.random.default_rng(5), days(START)
+    place = np.degrees(np.arcsin(rng.uniform(-1, 1, 60))), rng.uniform(0, 360, 60)
+    parts = simulator._Concentrations.at(*place, rng.normal(size=60) * 1e21, np.full(60, 500.0))
+    image, expected = simulator._project([parts], when, size, turn), drawn_by_numpy(parts.field, when, size, turn)
+    strongest = np.abs(expected).max()
+    assert strongest > 5
+    np.testing.assert_allclose(image, expected, atol=0.05 * strongest)  # it is cut off at 2.5 sigmas
+    assert np.abs(image - expected).mean() < 0.03 * np.abs(expected).mean()
+
+
+def test_elements_come_and_go_and_keep_their_flux_on_average():
+    when = days(START)
+    middle = np.full(200, 0.0), np.full(200, observer(when).l0)
+    births = when + np.linspace(-2.5, 0.5, 200)
+    parts = simulator._Concentrations.at(*middle, np.full(200, 1e19), np.full(200, 100.0), births, when)
+    first, last = parts.live(when)
+    born = np.sort(births)[first:last]
+    assert len(born) == np.count_nonzero((births < when) & (births > when - simulator.ELEMENT_LIFE))
+    total = [simulator._project([parts], t, 64, 0.0).sum() for t in (when - 0.25, when)]
+    steady = simulator._Concentrations.at(*(m[:133] for m in middle), np.full(133, 1e19), np.full(133, 100.0))
+    assert total == pytest.approx([simulator._project([steady], when, 64, 0.0).sum()] * 2, rel=0.03)
+
+
+@pytest.mark.parametrize("longitude", [0.0, 55.0])
+def test_flux_of_one_concentration_is_its_projection_at_every_size(longitude):
+    when = days(START)
+    seen = observer(when)
+    place = (np.array([seen.b0]), np.array([seen.l0 + longitude]))
+    one = simulator._Concentrations.at(*place, np.array([1e22]), np.array([200.0]))
+    for size in (64, 128, 256, 512, 1024):
+        image = simulator._project([one], when, size, 0.0)
+        pixel_cm = np.radians(simulator.FIELD_OF_VIEW / size / 3600) * (seen.distance - SOLAR_RADIUS) * 100
+        mu2 = np.cos(np.radians(longitude)) ** 2
+        assert image.sum(dtype=float) * pixel_cm**2 == pytest.approx(1e22 * mu2, rel=0.06)
 
 
 def test_flux_does_not_depend_on_image_size():
@@ -114,6 +188,53 @@ def test_flux_does_not_depend_on_image_size():
     flux = [np.nansum(np.abs(image), dtype=float) / image.size for image in images]
     assert flux[0] < flux[1] < flux[2]  # opposite elements cancel where they share a pixel
     assert flux[0] > 0.9 * flux[2]
+
+
+def test_default_noise_falls_with_averaging_but_not_as_fast_as_that_of_photons():
+    nothing = statistical_regions("2008-12-20", 1, activity=0)
+    spread = {}
+    for size in (64, 256):
+        image = render(nothing, "2008-12-20", size, model=QUIET)
+        middle = slice(3 * size // 8, 5 * size // 8)
+        spread[size] = image[middle, middle].std()
+    assert spread[64] < spread[256]
+    assert spread[64] > spread[256] / 4
+    assert spread[256] == pytest.approx(simulator.instrument_noise(256), rel=0.1)
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3, -1])
+def test_rotation_by_quarters_turns_the_image(regions, quarters):
+    upright = render(regions, START, 128, noise=0)
+    turned = render(regions, START, 128, noise=0, rotation=90.0 * quarters)
+    # North goes from the last row to the last column, as CROTA2 = 90 says.
+    np.testing.assert_allclose(turned, np.rot90(upright, quarters), atol=0.01)
+
+
+def test_rotation_by_any_angle_is_what_the_header_says(tmp_path):
+    when = days(START)
+    one = spot_at(30.0, observer(when).l0 + 20, when)
+    for angle in (0.0, 37.0, -120.0, 180.0):
+        image = render(one, START, 256, noise=0, model=QUIET, rotation=angle)
+        write_fits(tmp_path / "turned.fits", image, START, rotation=angle)
+        frame = read_image(tmp_path / "turned.fits")
+        disk = disk_from_header(frame.header)
+        assert disk.rotation == angle
+        cells = np.abs(field_map(frame.pixels, disk, 64))
+        place = np.array(np.nonzero(cells)) @ cells[np.nonzero(cells)] / cells.sum()
+        if angle == 0:
+            expected = place
+        np.testing.assert_allclose(place, expected, atol=0.3)
+
+
+@pytest.mark.parametrize("share", [0.001, 0.1, 0.7])
+def test_missing_pixels_are_the_stated_share_in_blocks(regions, share):
+    whole, holed = render(regions, START, 128), render(regions, START, 128, missing=share)
+    lost = np.isfinite(whole) & np.isnan(holed)
+    assert lost.sum() == round(share * np.isfinite(whole).sum())
+    np.testing.assert_array_equal(holed[np.isfinite(holed)], whole[np.isfinite(holed)])
+    # In blocks: a lost pixel's neighbours to the left and right are mostly lost as well.
+    assert lost[:, 1:-1][lost[:, :-2] & lost[:, 2:]].mean() > 0.9
+    assert (lost[:, :-1] & lost[:, 1:]).sum() > 0.75 * lost.sum()
 
 
 def test_field_strength_resembles_the_sun(regions):
@@ -143,8 +264,8 @@ def test_differential_rotation(latitude):
     one = spot_at(latitude, observer(when).l0, when)
     moved = []
     for t in (when, when + 1):
-        spots = simulator._spots(one, t, 0, FieldModel())
-        moved.append(float(spots.longitude[0]) - observer(t).l0)
+        x, y = simulator._spots(one, t, 0, FieldModel()).field[:2, 0]
+        moved.append(np.degrees(np.arctan2(y, x)) - observer(t).l0)
     step = (moved[1] - moved[0] + 180) % 360 - 180
     s = np.sin(np.radians(latitude)) ** 2
     sidereal = np.degrees((2.894 - 0.428 * s - 0.370 * s * s) * 1e-6 * 86400)
@@ -162,12 +283,48 @@ def test_equator_runs_ahead_of_the_poles():
     assert drift[60.0] < drift[0.0] - 1
 
 
-def test_hale_and_joy():
-    table = statistical_regions(START, 300, seed=1)
+def test_meridional_flow_is_poleward_and_fastest_at_middle_latitudes():
+    latitude = np.array([-75.0, -40.0, -10.0, 0.0, 10.0, 40.0, 75.0])
+    drift = meridional_drift(latitude)
+    assert (drift * np.sign(latitude) >= 0).all()
+    np.testing.assert_allclose(drift, -drift[::-1])
+    assert np.abs(drift).argmax() in (1, 5)
+    metres = np.radians(drift[5]) * 6.96e8 / 86400
+    assert 12 < metres < 14.5
+
+
+@pytest.mark.parametrize("latitude", [25.0, -25.0])
+def test_decayed_flux_drifts_poleward_and_spots_do_not(latitude):
+    when = days(START)
+    one = spot_at(latitude, observer(when).l0, when)
+    model = FieldModel(plage_flux=1e18)  # many elements: their mean place is sure
+    north, spots = [], []
+    for t in (when, when + 25):
+        rng = np.random.default_rng(1)
+        places, _, flux = simulator._plage(one, 0, 2e22, 0.0, t, rng, model)
+        north.append(np.average(places, weights=np.abs(flux)))
+        spots.append(np.degrees(np.arcsin(simulator._spots(one, t, 0, model).field[2])))
+    moved = (north[1] - north[0]) * np.sign(latitude)
+    assert moved == pytest.approx(abs(meridional_drift(latitude)) * 25, rel=0.15)
+    np.testing.assert_allclose(spots[0], spots[1], atol=1e-4)
+
+
+@pytest.mark.parametrize(("start", "leading_in_the_north"), [("2003-01-01", 1), (START, -1), ("2024-06-01", 1)])
+def test_hales_law_flips_between_hemispheres_and_cycles(start, leading_in_the_north):
+    table = statistical_regions(start, 300, seed=1)
     north = table.latitude > 0
-    assert np.mean(table.polarity[north]) < -0.7  # the 24th cycle: leading polarity negative in the north
-    assert np.mean(table.polarity[~north]) > 0.7
-    assert 3 < np.mean(table.tilt) < 12
+    assert np.mean(table.polarity[north]) * leading_in_the_north > 0.7
+    assert np.mean(table.polarity[~north]) * leading_in_the_north < -0.7
+
+
+def test_joys_law_tilts_more_at_higher_latitudes():
+    tables = [statistical_regions(start, 1000, seed=1) for start in ("2010-06-01", START)]
+    latitude, tilt = (np.concatenate([getattr(t, name) for t in tables]) for name in ("latitude", "tilt"))
+    low, high = (tilt[inside].mean() for inside in (np.abs(latitude) < 12, np.abs(latitude) > 22))
+    assert 0 < low < high
+    slope = np.polyfit(np.abs(latitude), tilt, 1)[0]
+    assert slope == pytest.approx(0.5, abs=0.2)
+    assert hale_polarity(10, days("2014-01-01")) == -1.0
     assert hale_polarity(10, days("2003-01-01")) == 1.0
     assert hale_polarity(10, days("2025-01-01")) == 1.0
 
@@ -223,6 +380,7 @@ def test_fits_says_what_it_is(tmp_path, regions):
     image = render(regions, START, 64, seed=3)
     write_fits(tmp_path / "one.fits", image, START, seed=3)
     with fits.open(tmp_path / "one.fits") as file:
+        file.verify("exception")
         header, data = file[0].header, file[0].data
     assert header["SIMULATE"] is True
     assert header["SIMSEED"] == 3
@@ -253,6 +411,23 @@ def test_sunpy_opens_it_as_hmi(tmp_path, regions):
     assert middle.x.value == pytest.approx(31.5)
 
 
+@pytest.mark.parametrize("rotation", [0.0, 180.0, 25.0])
+def test_sunpy_finds_a_region_at_its_heliographic_place(tmp_path, rotation):
+    sunpy_map = pytest.importorskip("sunpy.map", reason="needs the extra [solar]", exc_type=ImportError)
+    u = pytest.importorskip("astropy.units")
+    coordinates = pytest.importorskip("astropy.coordinates")
+    frames = pytest.importorskip("sunpy.coordinates.frames")
+    when = days("2014-09-08")
+    one = spot_at(-20.0, observer(when).l0 + 35, when, flux=1e22)
+    (path,) = simulate(tmp_path, "2014-09-08", 0.1, 720, 256, one, rotation=rotation)
+    sun = sunpy_map.Map(path)
+    strong = np.where(np.nan_to_num(np.abs(sun.data)) > 150, np.abs(sun.data), 0)
+    row, column = (np.average(axis, weights=strong) for axis in np.indices(strong.shape))
+    found = sun.pixel_to_world(column * u.pix, row * u.pix).transform_to(frames.HeliographicStonyhurst)
+    place = coordinates.SkyCoord(35 * u.deg, -20 * u.deg, frame=found.frame.replicate_without_data())
+    assert found.separation(place).deg < 2.5
+
+
 def test_simulate_is_repeatable_and_sorted(tmp_path):
     seen = []
     first = simulate(tmp_path / "a", START, 1, 360, 32, seed=5, progress=lambda *step: seen.append(step))
@@ -280,6 +455,12 @@ def test_simulate_is_repeatable_and_sorted(tmp_path):
         ("start", {"start": "yesterday"}),
         ("start", {"start": "1959-12-31"}),
         ("start", {"start": "2101-01-01"}),
+        ("rotation", {"rotation": float("nan")}),
+        ("rotation", {"rotation": 361}),
+        ("rotation", {"rotation": "up"}),
+        ("missing", {"missing": -0.1}),
+        ("missing", {"missing": 0.95}),
+        ("missing", {"missing": float("nan")}),
     ],
 )
 def test_bad_arguments_are_named(tmp_path, name, change):
