@@ -177,6 +177,7 @@ def magnetic_regions(
     labels: Any,
     path: str | os.PathLike[str],
     *,
+    cell: int,
     disk: tuple[float, float, float],
     rotation: float = 0.0,
     title: str = "",
@@ -185,9 +186,9 @@ def magnetic_regions(
     """Draw a magnetogram with its regions outlined and numbered: solar north up, positive field red, negative blue.
 
     ``field`` (H, W): gauss, row 0 at the bottom as in FITS, NaN where there is none; colours saturate at
-    ``field_limit``. ``labels``: integers (h, w), 0 or the number of the region that a cell belongs to; a cell is a
-    square of ceil(H / h) pixels a side, counted from the first pixel. ``disk``: centre (zero-based pixel, x then y) and
-    radius; ``rotation``: degrees by which the Sun is to be turned counter-clockwise for north to be up (CROTA2).
+    ``field_limit``. ``labels``: integers (h, w), 0 or the number of the region that a square of ``cell`` x ``cell``
+    pixels belongs to. ``disk``: centre (zero-based pixel, x then y) and radius; ``rotation``: degrees by which the Sun
+    is to be turned counter-clockwise for north to be up (CROTA2).
     Raises ArgumentError for shapes that do not fit, and for a path with another suffix than .png, .pdf or .svg.
     """
     from matplotlib.transforms import Affine2D
@@ -201,10 +202,9 @@ def magnetic_regions(
     upright = Affine2D().translate(-x, -y).rotate_deg(rotation).scale(1 / radius)  # the disk becomes the unit circle
     figure, axes = _chart_of_disk(title)
     shown = _draw_field(axes, field, upright, field_limit)
-    cell = -(-field.shape[0] // labels.shape[0])
     for number in np.unique(labels[labels > 0]):
         _outline(axes, labels == number, upright, cell, str(number))
-    bar = figure.colorbar(shown, cax=axes.inset_axes((0.35, -0.04, 0.3, 0.015)), orientation="horizontal")
+    bar = figure.colorbar(shown, cax=axes.inset_axes((0.35, -0.025, 0.3, 0.014)), orientation="horizontal")
     bar.outline.set_visible(False)
     bar.set_ticks([-field_limit, 0, field_limit])
     bar.ax.tick_params(labelsize=8, colors=_GREY, length=0)
@@ -213,12 +213,10 @@ def magnetic_regions(
 
 
 def _chart_of_disk(title: str) -> "tuple[Figure, Axes]":
-    figure = _figure(7.2, 7.7)
-    axes = figure.add_axes(
-        (0.03, 0.085, 0.94, 0.94 * 7.2 / 7.7), aspect="equal", xlim=(-1.06, 1.06), ylim=(-1.06, 1.06)
-    )
+    figure = _figure(7.2, 7.8)
+    axes = figure.add_axes((0.03, 0.08, 0.94, 0.91))
     axes.set_axis_off()
-    axes.text(-1.05, 1.03, title, fontsize=12, color=_INK, va="center")
+    axes.text(-1.04, 1.14, title, fontsize=12, color=_INK, va="center")
     for x, y, letter in ((0, 1.03, "N"), (-1.03, 0, "E"), (1.03, 0, "W")):
         axes.text(x, y, letter, fontsize=9, color=_GREY, ha="center", va="center")
     return figure, axes
@@ -234,7 +232,7 @@ def _draw_field(axes: "Axes", field: NDArray[np.float32], upright: Any, limit: f
     extent = (-0.5, small.shape[1] * factor - 0.5, -0.5, small.shape[0] * factor - 0.5)
     place = upright + axes.transData
     shown = axes.imshow(small, cmap=colours, vmin=-limit, vmax=limit, origin="lower", extent=extent, transform=place)
-    axes.set(xlim=(-1.06, 1.06), ylim=(-1.06, 1.06))  # imshow sets others
+    axes.set(xlim=(-1.06, 1.06), ylim=(-1.03, 1.19), aspect="equal")  # imshow sets others
     limb = axes.add_patch(Circle((0, 0), 1, facecolor="none", edgecolor="#9A9A9A", linewidth=1))
     shown.set_clip_path(limb)
     return shown

@@ -2,15 +2,17 @@
 
 The detection of Grycuk and Scherer (section 2.1) begins with a *magnetic region intensity image*, in which regions
 stand out from the quiet Sun. Here it is the radial field, taken as B_los / mu, averaged over a Gaussian of 10.4 Mm
-(0.015 solar radii, 14.5 arcseconds), signed and in gauss. What exceeds 30 G of either sign is strong; pieces of strong
-field within 14 Mm of each other are one region, if they cover 120 millionths of the hemisphere. Why these numbers:
+(0.015 solar radii, 14.5 arcseconds), signed and in gauss. Field is strong where this exceeds 30 G of either sign.
+Pieces of strong field within 14 Mm of each other are one region. So are two, each of one polarity alone, opposite and
+within 28 Mm: the halves of a bipole. A region covers at least 120 millionths of the hemisphere. Why these numbers:
 
 - A Gaussian of 10.4 Mm (full width at half maximum 24 Mm, not quite a supergranule) averages the quiet network out:
   its field of either sign leaves 2 to 6 G (robust standard deviation) on HMI and MDI magnetograms, while plage has
   100 G and more (Schrijver and Harvey 1994, Solar Physics 150, 1). 30 G lies far from both.
 - 2.5 square degrees, 121 millionths, divide active from ephemeral regions (Harvey and Zwaan 1993, Solar Physics
   148, 85).
-- 14 Mm is the most that kept the sunspot groups of the USAF/NOAA records apart on three magnetograms (docs/solar.md).
+- At 14 Mm the sunspot groups of the USAF/NOAA records stay apart on three magnetograms; at 17 Mm the first two of
+  them merge (docs/solar.md). The halves of an old bipole may lie farther apart.
 - Nearer than 15 degrees to the limb (mu < 0.26) B_los is mostly noise and horizontal field: no regions there.
 
 Everything is measured on cells of about 1/120 of a solar radius (8 arcseconds, the pixel of a 256 x 256 frame), so that
@@ -38,6 +40,8 @@ SMOOTHING = 0.015  # solar radii; standard deviation of the Gaussian of the inte
 THRESHOLD = 30.0  # G
 MIN_AREA = 120.0  # millionths of the solar hemisphere
 NEAR = 0.02  # solar radii, 14 Mm; pieces of strong field this close are one region, and opposite polarities touch
+HALVES = 0.04  # solar radii, 28 Mm; regions of one polarity each, opposite and this close, are the halves of one
+PURE = 0.95  # share of the area of such a half that has its polarity
 LEAST_MU = math.cos(math.radians(75))
 
 _CELLS = 120.0  # to a solar radius
@@ -172,30 +176,60 @@ def find_regions(source: Any, threshold: float = THRESHOLD, min_area: float = MI
         raise ReadError(f"{image.path or 'image'}: {what}, expected at least {_SMALLEST_DISK:g}")
     factor = max(1, round(full.disk.radius / _CELLS))
     view = replace(full, disk=_in_cells(full.disk, factor))
-    field, extreme = _cells(mask_sky(image.pixels, full.disk), factor)
-    mu, place, size = view.surface(field.shape)
-    projection = np.maximum(mu, LEAST_MU)
-    radial, area = field / projection, size**2 / projection
-    intensity = _smooth(radial, SMOOTHING * view.disk.radius)
-    strong = (np.abs(intensity) >= threshold) & (mu >= LEAST_MU)
-    near_other = _near_other(intensity, strong, view.disk.radius)
-    cells = _Cells(radial, intensity, extreme / projection, area, place, near_other)
-    labels, n = _label(strong, view.disk.radius)
+    cells, positive, negative = _find_strong(mask_sky(image.pixels, full.disk), view, factor, threshold)
+    labels, n = _label(positive, negative, cells.area, min_area * _MSH_CM2, view.disk.radius)
     found = []
     for label in range(1, n + 1):
         inside = cells.where(labels == label)
         if inside.area.sum() >= min_area * _MSH_CM2 and inside.flux().any():
             found.append((label, _region(inside, view, factor)))
     found.sort(key=lambda item: -item[1].unsigned_flux.value)
-    renumber = np.zeros(n + 1, np.int32)
-    renumber[[label for label, _ in found]] = np.arange(1, len(found) + 1)
+    numbers = np.zeros(n + 1, np.int32)
+    numbers[[label for label, _ in found]] = np.arange(1, len(found) + 1)
     regions = tuple(replace(region, number=i) for i, (_, region) in enumerate(found, start=1))
-    return RegionTable(image, full.disk, intensity, renumber[labels], factor, regions)
+    return RegionTable(image, full.disk, cells.intensity, numbers[labels], factor, regions)
 
 
 def _check_number(name: str, value: Any, low: float) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not low <= value < math.inf:
         raise ArgumentError(f"{name}: expected a number of at least {low:g}, got {value!r}")
+
+
+@dataclass(frozen=True, eq=False)
+class _Cells:
+    """What is known of cells, those of an image or of one region; the last axes are the cells'.
+
+    ``radial`` field, its mean in the ``intensity`` image and ``strongest`` pixel: G; ``area``: cm^2; ``place``:
+    (3, ...) as in View; ``touching``: whether the cell is positive and strong negative field is near.
+    """
+
+    radial: NDArray[Any]
+    intensity: NDArray[Any]
+    strongest: NDArray[Any]
+    area: NDArray[Any]
+    place: NDArray[Any]
+    touching: NDArray[np.bool_]
+
+    def where(self, chosen: NDArray[np.bool_]) -> "_Cells":
+        return _Cells(*(getattr(self, f.name)[..., chosen] for f in fields(self)))
+
+    def flux(self) -> NDArray[np.float64]:
+        return self.radial * self.area
+
+
+def _find_strong(
+    pixels: NDArray[np.float32], view: View, factor: int, threshold: float
+) -> "tuple[_Cells, NDArray[np.bool_], NDArray[np.bool_]]":
+    """The cells of an image, and which of them exceed the threshold, with positive and with negative field."""
+    field, extreme = _cells(pixels, factor)
+    mu, place, size = view.surface(field.shape)
+    projection = np.maximum(mu, LEAST_MU)
+    radial = field / projection
+    intensity = _smooth(radial, SMOOTHING * view.disk.radius)
+    positive, negative = ((sign * intensity >= threshold) & (mu >= LEAST_MU) for sign in (1, -1))
+    touching = positive & (_distance(negative) <= NEAR * view.disk.radius)
+    cells = _Cells(radial, intensity, extreme / projection, size**2 / projection, place, touching)
+    return cells, positive, negative
 
 
 def _in_cells(disk: Disk, factor: int) -> Disk:
@@ -229,49 +263,34 @@ def _smooth(field: NDArray[Any], sigma: float) -> NDArray[np.float32]:
     return np.where(valid, total / np.maximum(weight, 1e-9), np.nan).astype(np.float32)
 
 
-def _label(strong: NDArray[np.bool_], radius: float) -> tuple[NDArray[np.int32], int]:
-    """Number the pieces of strong field, those that are near each other with one number."""
+def _distance(cells: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """From every cell to the nearest chosen one, in cells; infinite where none is chosen."""
     from scipy import ndimage
 
-    if not strong.any():
-        return np.zeros(strong.shape, np.int32), 0
-    grown = ndimage.distance_transform_edt(~strong) <= NEAR / 2 * radius
-    labels, n = ndimage.label(grown, np.ones((3, 3)))
+    return ndimage.distance_transform_edt(~cells) if cells.any() else np.full(cells.shape, np.inf)
+
+
+def _label(
+    positive: NDArray[np.bool_], negative: NDArray[np.bool_], area: NDArray[Any], min_area: float, radius: float
+) -> tuple[NDArray[np.int32], int]:
+    """Number the regions that strong cells of either sign make, 0 being none; and how many there are."""
+    strong = positive | negative
+    grown = _distance(strong) <= NEAR / 2 * radius
+    labels, n = _number_pieces(grown, strong)
+    plus, minus = (np.bincount(labels[part], area[part], n + 1) for part in (positive, negative))
+    total = plus + minus
+    to_plus, to_minus = (
+        _distance(strong & ((total >= min_area) & (part >= PURE * total))[labels]) for part in (plus, minus)
+    )
+    # The cells on the straight ways from half to half, where these are short.
+    return _number_pieces(grown | (to_plus + to_minus <= HALVES * radius), strong)
+
+
+def _number_pieces(connected: NDArray[np.bool_], strong: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
+    from scipy import ndimage
+
+    labels, n = ndimage.label(connected, np.ones((3, 3)))
     return np.where(strong, labels, 0).astype(np.int32), n
-
-
-@dataclass(frozen=True, eq=False)
-class _Cells:
-    """What is known of cells, those of an image or of one region; the last axes are the cells'.
-
-    ``radial`` field, its mean in the ``intensity`` image and ``strongest`` pixel: G; ``area``: cm^2; ``place``:
-    (3, ...) as in View; ``near_other``: whether strong field of the other sign is near.
-    """
-
-    radial: NDArray[Any]
-    intensity: NDArray[Any]
-    strongest: NDArray[Any]
-    area: NDArray[Any]
-    place: NDArray[Any]
-    near_other: NDArray[np.bool_]
-
-    def where(self, chosen: NDArray[np.bool_]) -> "_Cells":
-        return _Cells(*(getattr(self, f.name)[..., chosen] for f in fields(self)))
-
-    def flux(self) -> NDArray[np.float64]:
-        return self.radial * self.area
-
-
-def _near_other(intensity: NDArray[np.float32], strong: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
-    """Strong cells that have strong cells of the other sign within the distance that counts as touching."""
-    from scipy import ndimage
-
-    near = np.zeros(strong.shape, bool)
-    for sign in (1, -1):
-        other = strong & (sign * intensity < 0)
-        if other.any():
-            near |= strong & ~other & (ndimage.distance_transform_edt(~other) <= NEAR * radius)
-    return near
 
 
 def _region(cells: _Cells, view: View, factor: int) -> Region:
@@ -294,7 +313,7 @@ def _region(cells: _Cells, view: View, factor: int) -> Region:
         negative_flux=float(flux[flux < 0].sum()) * cgs.Mx,
         peak_field=float(cells.strongest[np.argmax(np.abs(cells.strongest))]) * cgs.Gauss,
         leading_polarity=_leading_polarity(cells, view),
-        polarities_touch=bool(cells.near_other.any()),
+        polarities_touch=bool(cells.touching.any()),
     )
 
 
@@ -322,5 +341,11 @@ def draw_regions(table: RegionTable, path: str | os.PathLike[str]) -> None:
     title = "  ·  ".join(filter(None, [when, f"{n or 'no'} magnetic region{'s' * (n != 1)}"]))
     field = mask_sky(table.image.pixels, disk)
     plots.magnetic_regions(
-        field, table.labels, path, disk=(disk.x, disk.y, disk.radius), rotation=disk.rotation, title=title
+        field,
+        table.labels,
+        path,
+        cell=table.factor,
+        disk=(disk.x, disk.y, disk.radius),
+        rotation=disk.rotation,
+        title=title,
     )
