@@ -1,17 +1,17 @@
 """Magnetic regions of a full-disk magnetogram: where strong field covers the Sun, and how much of it there is.
 
 The detection of Grycuk and Scherer (section 2.1) begins with a *magnetic region intensity image*, in which regions
-stand out from the quiet Sun. Here it is the radial field, taken as B_los / mu, averaged over a Gaussian of 10.4 Mm
-(0.015 solar radii, 14.5 arcseconds), signed and in gauss. Field is strong where this exceeds 30 G of either sign.
-Pieces of strong field within 14 Mm of each other are one region. So are two, each of one polarity alone, opposite and
-within 28 Mm: the halves of a bipole. A region covers at least 120 millionths of the hemisphere. Why these numbers:
+stand out from the quiet Sun. Here it is the radial field, taken as B_los / mu, averaged over a Gaussian of 7 Mm (0.01
+solar radii, 9.6 arcseconds), signed and in gauss. Field is strong where this exceeds 40 G of either sign. Pieces of
+strong field within 17 Mm of each other are one region. So are two, each of one polarity alone, opposite and within
+35 Mm: the halves of a bipole. A region covers at least 120 millionths of the hemisphere. Why these numbers:
 
-- A Gaussian of 10.4 Mm (full width at half maximum 24 Mm, not quite a supergranule) averages the quiet network out:
+- A Gaussian of 7 Mm (full width at half maximum 16 Mm, half a supergranule) averages most of the quiet network out:
   its field of either sign leaves 2 to 6 G (robust standard deviation) on HMI and MDI magnetograms, while plage has
-  100 G and more (Schrijver and Harvey 1994, Solar Physics 150, 1). 30 G lies far from both.
+  100 G and more (Schrijver and Harvey 1994, Solar Physics 150, 1). 40 G lies far from both.
 - 2.5 square degrees, 121 millionths, divide active from ephemeral regions (Harvey and Zwaan 1993, Solar Physics
   148, 85).
-- At 14 Mm the sunspot groups of the USAF/NOAA records stay apart on three magnetograms; at 17 Mm the first two of
+- At 17 Mm the sunspot groups of the USAF/NOAA records stay apart on three magnetograms; at 24 Mm the first two of
   them merge (docs/solar.md). The halves of an old bipole may lie farther apart.
 - Nearer than 15 degrees to the limb (mu < 0.26) B_los is mostly noise and horizontal field: no regions there.
 
@@ -36,16 +36,16 @@ from fasthash.solar.heliographic import View, view_of
 from fasthash.solar.magnetogram import Disk, mask_sky
 from fasthash.times import format_time
 
-SMOOTHING = 0.015  # solar radii; standard deviation of the Gaussian of the intensity image
-THRESHOLD = 30.0  # G
+SMOOTHING = 0.01  # solar radii; standard deviation of the Gaussian of the intensity image
+THRESHOLD = 40.0  # G
 MIN_AREA = 120.0  # millionths of the solar hemisphere
-NEAR = 0.02  # solar radii, 14 Mm; pieces of strong field this close are one region, and opposite polarities touch
-HALVES = 0.04  # solar radii, 28 Mm; regions of one polarity each, opposite and this close, are the halves of one
+NEAR = 0.025  # solar radii, 17 Mm; pieces of strong field this close are one region, and opposite polarities touch
+HALVES = 0.05  # solar radii, 35 Mm; regions of one polarity each, opposite and this close, are the halves of one
 PURE = 0.95  # share of the area of such a half that has its polarity
 LEAST_MU = math.cos(math.radians(75))
 
 _CELLS = 120.0  # to a solar radius
-_SMALLEST_DISK = 50.0  # pixels of radius; below it the smallest regions are a pixel or two
+_DISK_RADII = 50.0, 20_000.0  # pixels; below, the smallest regions are a pixel or two; above, a header is mistaken
 _MSH_CM2 = 2e-6 * math.pi * (SOLAR_RADIUS * 100) ** 2
 
 
@@ -60,7 +60,7 @@ class Region:
     positive_flux, negative_flux : Mx, of the radial field; the negative one is negative.
     peak_field : the radial field of its strongest pixel, G, with sign; smaller pixels show more of it.
     leading_polarity : +1 or -1, that of the part farther west; of a region with one polarity, that one.
-    polarities_touch : whether pieces of opposite polarity lie within 14 Mm of each other.
+    polarities_touch : whether pieces of opposite polarity lie within 17 Mm of each other.
     """
 
     number: int
@@ -164,19 +164,23 @@ def find_regions(source: Any, threshold: float = THRESHOLD, min_area: float = MI
     ``source`` is an Image, a SunPy map or the path of a FITS file, in gauss, whose header tells the disk; ``threshold``
     (G) and ``min_area`` (millionths of the hemisphere) say what counts as a region. Missing pixels and what lies beyond
     75 degrees from the disk's centre belong to none. Raises ArgumentError, and ReadError that names the file for
-    pictures (their grey has no unit), for disks of fewer than 50 pixels in radius, and for headers that do not tell
-    where the disk is or from where it is seen.
+    pictures (their grey has no unit), for disks of fewer than 50 or more than 20,000 pixels in radius, for headers
+    that do not tell where the disk is or from where it is seen, and where the disk has no valid pixel.
     """
     _check_number("threshold", threshold, 1e-3)
     _check_number("min_area", min_area, 0.0)
     image = as_image(source)
     full = view_of(image)
-    if full.disk.radius < _SMALLEST_DISK:
-        what = f"the solar disk is {full.disk.radius:.1f} pixels in radius"
-        raise ReadError(f"{image.path or 'image'}: {what}, expected at least {_SMALLEST_DISK:g}")
+    name, (low, high) = image.path or "image", _DISK_RADII
+    if not low <= full.disk.radius <= high:
+        size = f"the solar disk is {full.disk.radius:.1f} pixels in radius"
+        raise ReadError(f"{name}: {size}, expected {low:g} to {high:g}")
+    pixels = mask_sky(image.pixels, full.disk)
+    if not np.isfinite(pixels).any():
+        raise ReadError(f"{name}: no valid pixel on the solar disk")
     factor = max(1, round(full.disk.radius / _CELLS))
     view = replace(full, disk=_in_cells(full.disk, factor))
-    cells, positive, negative = _find_strong(mask_sky(image.pixels, full.disk), view, factor, threshold)
+    cells, positive, negative = _find_strong(pixels, view, factor, threshold)
     labels, n = _label(positive, negative, cells.area, min_area * _MSH_CM2, view.disk.radius)
     found = []
     for label in range(1, n + 1):
