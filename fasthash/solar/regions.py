@@ -23,7 +23,7 @@ import functools
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, overload
 
 import numpy as np
@@ -130,10 +130,10 @@ class RegionTable(Sequence[Region]):
     factor : pixels of the file along a side of a cell; cell (i, j) begins at pixel row i * factor, column j * factor.
     """
 
-    image: Image
+    image: Image = field(repr=False)
     disk: Disk
-    intensity: NDArray[np.float32]
-    labels: NDArray[np.int32]
+    intensity: NDArray[np.float32] = field(repr=False)
+    labels: NDArray[np.int32] = field(repr=False)
     factor: int
     regions: tuple[Region, ...]
 
@@ -225,10 +225,10 @@ def _find_strong(
     pixels: NDArray[np.float32], view: View, factor: int, threshold: float
 ) -> "tuple[_Cells, NDArray[np.bool_], NDArray[np.bool_]]":
     """The cells of an image, and which of them exceed the threshold, with positive and with negative field."""
-    field, extreme = _cells(pixels, factor)
-    mu, place, size = view.surface(field.shape)
+    mean, extreme = _cells(pixels, factor)
+    mu, place, size = view.surface(mean.shape)
     projection = np.maximum(mu, LEAST_MU)
-    radial = field / projection
+    radial = mean / projection
     intensity = _smooth(radial, SMOOTHING * view.disk.radius)
     positive, negative = ((sign * intensity >= threshold) & (mu >= LEAST_MU) for sign in (1, -1))
     touching = positive & (_distance(negative) <= NEAR * view.disk.radius)
