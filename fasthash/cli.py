@@ -407,6 +407,34 @@ def _window_table(name: str, report: Any) -> str:
     return "\n".join(lines)
 
 
+def _regions(args: argparse.Namespace) -> None:
+    from fasthash.io import read_image
+    from fasthash.plots import SUFFIXES
+    from fasthash.solar.regions import draw_regions, find_regions
+
+    if args.picture:
+        _check_writable("--picture", args.picture, *SUFFIXES)
+    table = find_regions(read_image(args.file, _limits(args)))
+    if args.picture:
+        draw_regions(table, args.picture)
+    if args.json:
+        _print_json(table.to_dict())
+    elif not table:
+        print(f"{_printable(args.file)}: no magnetic regions")
+    else:
+        print(_region_lines(table))
+
+
+def _region_lines(table: Any) -> str:
+    lines = [f"{'#':>4}  latitude  longitude  area (MSH)  flux (Mx)  signed (Mx)  peak (G)  polarities touch"]
+    for region in table:
+        row = region.to_dict()
+        where = f"{row['latitude_deg']:>+8.1f}  {row['longitude_deg']:>+9.1f}  {row['area_msh']:>10.0f}"
+        flux = f"{row['unsigned_flux_mx']:>9.2e}  {row['signed_flux_mx']:>+11.2e}  {row['peak_field_g']:>+8.0f}"
+        lines.append(f"{row['number']:>4}  {where}  {flux}  {'yes' if row['polarities_touch'] else 'no'}")
+    return "\n".join(lines)
+
+
 def _demo(args: argparse.Namespace) -> None:
     from fasthash.demo import run_demo
 
@@ -644,6 +672,20 @@ def _parser() -> argparse.ArgumentParser:
     _add_metric(window)
     window.add_argument("--plot", metavar="FILE.png", help="draw precision against the number retrieved")
     window.add_argument("--json", action="store_true", help="print one JSON object")
+
+    regions = verb(
+        verbs,
+        "regions",
+        _regions,
+        "Find the magnetic regions of a full-disk magnetogram. "
+        "Latitude and longitude (west positive) are Stonyhurst, in degrees; areas are of the solar surface, in "
+        "millionths of the hemisphere (MSH); fluxes are of the radial field, without and with sign. Strongest first.",
+        "regions frame.fits --picture regions.png",
+        reading,
+    )
+    regions.add_argument("file", metavar="FILE", help="a FITS magnetogram in gauss whose header tells the disk")
+    regions.add_argument("--picture", metavar="FILE.png", help="draw the disk with its regions outlined and numbered")
+    regions.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
 

@@ -210,6 +210,91 @@ def field_comparison(
     _save(figure, path)
 
 
+def magnetic_regions(
+    field: Any,
+    labels: Any,
+    path: str | os.PathLike[str],
+    *,
+    cell: int,
+    disk: tuple[float, float, float],
+    rotation: float = 0.0,
+    title: str = "",
+    field_limit: float = 300.0,
+) -> None:
+    """Draw a magnetogram with its regions outlined and numbered: solar north up, positive field red, negative blue.
+
+    ``field`` (H, W): gauss, row 0 at the bottom as in FITS, NaN where there is none; colours saturate at
+    ``field_limit``. ``labels``: integers (h, w), 0 or the number of the region that a square of ``cell`` x ``cell``
+    pixels belongs to. ``disk``: centre (zero-based pixel, x then y) and radius; ``rotation``: degrees by which the Sun
+    is to be turned counter-clockwise for north to be up (CROTA2).
+    Raises ArgumentError for shapes that do not fit, and for a path with another suffix than .png, .pdf or .svg.
+    """
+    from matplotlib.transforms import Affine2D
+
+    _check_suffix(path)
+    field, labels = np.asarray(field, np.float32), np.asarray(labels)
+    if field.ndim != 2 or labels.ndim != 2 or 0 in field.shape or 0 in labels.shape or labels.dtype.kind not in "iu":
+        shapes = f"{field.shape} and {labels.dtype} {labels.shape}"
+        raise ArgumentError(f"field, labels: expected shapes (H, W) and integers (h, w), got {shapes}")
+    x, y, radius = disk
+    upright = Affine2D().translate(-x, -y).rotate_deg(rotation).scale(1 / radius)  # the disk becomes the unit circle
+    figure, axes = _chart_of_disk(title)
+    shown = _draw_field(axes, field, upright, field_limit)
+    for number in np.unique(labels[labels > 0]):
+        _outline(axes, labels == number, upright, cell, str(number))
+    bar = figure.colorbar(shown, cax=axes.inset_axes((0.35, -0.025, 0.3, 0.014)), orientation="horizontal")
+    bar.outline.set_visible(False)
+    bar.set_ticks([-field_limit, 0, field_limit])
+    bar.ax.tick_params(labelsize=8, colors=_GREY, length=0)
+    bar.ax.set_xlabel("line-of-sight field (G)", fontsize=8, color=_GREY)
+    _save(figure, path)
+
+
+def _chart_of_disk(title: str) -> "tuple[Figure, Axes]":
+    figure = _figure(7.2, 7.8)
+    axes = figure.add_axes((0.03, 0.08, 0.94, 0.91))
+    axes.set_axis_off()
+    axes.text(-1.04, 1.14, title, fontsize=12, color=_INK, va="center")
+    for x, y, letter in ((0, 1.03, "N"), (-1.03, 0, "E"), (1.03, 0, "W")):
+        axes.text(x, y, letter, fontsize=9, color=_GREY, ha="center", va="center")
+    return figure, axes
+
+
+def _draw_field(axes: "Axes", field: NDArray[np.float32], upright: Any, limit: float) -> Any:
+    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.patches import Circle
+
+    colours = LinearSegmentedColormap.from_list("field", ["#053061", "#3B82C4", "#F4F4F4", "#D6453B", "#67001F"])
+    small = _shrink(field)
+    factor = field.shape[1] // small.shape[1]
+    extent = (-0.5, small.shape[1] * factor - 0.5, -0.5, small.shape[0] * factor - 0.5)
+    place = upright + axes.transData
+    shown = axes.imshow(small, cmap=colours, vmin=-limit, vmax=limit, origin="lower", extent=extent, transform=place)
+    axes.set(xlim=(-1.06, 1.06), ylim=(-1.03, 1.19), aspect="equal")  # imshow sets others
+    limb = axes.add_patch(Circle((0, 0), 1, facecolor="none", edgecolor="#9A9A9A", linewidth=1))
+    shown.set_clip_path(limb)
+    return shown
+
+
+def _outline(axes: "Axes", inside: NDArray[np.bool_], upright: Any, cell: int, text: str) -> None:
+    """A line around a region, a little outside of its cells, and its number above."""
+    from matplotlib.patheffects import withStroke
+    from scipy.ndimage import gaussian_filter
+
+    rows, columns = np.nonzero(inside)
+    margin = 4  # cells, beyond which the blurred region has faded
+    part = inside[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    blurred = gaussian_filter(np.pad(part.astype(float), margin), 1.0)
+    row, column = np.indices(blurred.shape)
+    pixel = ((place + 0.5) * cell - 0.5 for place in (column + columns.min() - margin, row + rows.min() - margin))
+    x, y = upright.transform(np.stack([*pixel], axis=-1).reshape(-1, 2)).T.reshape(2, *blurred.shape)
+    axes.contour(x, y, blurred, [0.12], colors=_INK, linewidths=0.9)
+    top = np.argmax(np.where(blurred >= 0.12, y, -np.inf))
+    halo = [withStroke(linewidth=2.5, foreground="white")]
+    style: dict[str, Any] = {"fontsize": 9, "fontweight": "bold", "color": _INK, "path_effects": halo}
+    axes.text(x.flat[top], y.flat[top] + 0.008, text, ha="center", va="bottom", **style)
+
+
 _METRIC_NAMES = {"l2": "Euclidean distance", "cosine": "cosine distance", "hamming": "Hamming distance (bits)"}
 
 

@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 
 from fasthash.errors import ArgumentError, FastHashError
-from fasthash.plots import Picture, distance_against_time, field_comparison, gallery, precision_curve
+from fasthash.plots import (
+    Picture,
+    distance_against_time,
+    field_comparison,
+    gallery,
+    magnetic_regions,
+    precision_curve,
+)
 
 MAGIC = {".png": b"\x89PNG\r\n\x1a\n", ".pdf": b"%PDF-", ".svg": b"<?xml"}
 
@@ -42,7 +49,13 @@ def draw_fields(path):
     field_comparison(pictures, [np.linspace(-3000, 3000, 50), np.zeros(0)], path, title="Two", note="differ")
 
 
-DRAW = [draw_gallery, draw_curve, draw_distances, draw_fields]
+def draw_regions(path):
+    labels = np.zeros((16, 17), np.int32)
+    labels[0, 0], labels[7:9, 3:6] = 2, 1  # one in the corner too
+    magnetic_regions(disk(64), labels, path, cell=4, disk=(31.5, 31.5, 30.4), rotation=180.0, title="Regions")
+
+
+DRAW = [draw_gallery, draw_curve, draw_distances, draw_fields, draw_regions]
 
 
 @pytest.mark.parametrize("draw", DRAW)
@@ -147,6 +160,10 @@ def test_a_magnetogram_is_grey_about_zero_and_stands_as_in_fits(tmp_path):
         (lambda path: precision_curve([], 0.1, path), r"curve: expected shape \(depth,\), got \(0,\)"),
         (lambda path: precision_curve([1], 0.1, path, interval=[1]), r"interval: expected shape \(2, 1\), got \(1,\)"),
         (lambda path: precision_curve([1], 0.1, path, ceiling=[1, 1]), r"ceiling: expected shape \(1,\), got \(2,\)"),
+        (
+            lambda path: magnetic_regions(np.zeros((4, 4)), np.zeros((4, 4)), path, cell=1, disk=(2, 2, 2)),
+            r"field, labels: expected shapes \(H, W\) and integers \(h, w\), got \(4, 4\) and float64 \(4, 4\)",
+        ),
         (lambda path: distance_against_time([1, 2], [1], path), "hours, distances: expected the same shape"),
     ],
 )

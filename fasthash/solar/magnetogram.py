@@ -1,5 +1,6 @@
 """What a solar encoder sees of a full-disk magnetogram: north up, in gauss, and nothing but the disk."""
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,19 +30,22 @@ class Disk:
     rotation: float
 
 
+def header_number(header: Mapping[str, Any], *keys: str) -> float | None:
+    """The first of these FITS cards that holds a finite number; None where none does."""
+    for key in keys:
+        try:
+            value = float(header[key])
+        except (KeyError, TypeError, ValueError):
+            continue
+        if math.isfinite(value):
+            return value
+    return None
+
+
 def disk_from_header(header: Mapping[str, Any]) -> Disk | None:
     """The disk as FITS cards tell it (Thompson 2006, A&A 449, 791); None where they do not."""
 
-    def number(*keys: str) -> float | None:
-        for key in keys:
-            try:
-                value = float(header[key])
-            except (KeyError, TypeError, ValueError):
-                continue
-            if math.isfinite(value):
-                return value
-        return None
-
+    number = functools.partial(header_number, header)
     x, y, scale = number("CRPIX1"), number("CRPIX2"), number("CDELT1")
     angular = number("RSUN_OBS", "RSUN", "SOLAR_R")
     radius = angular / abs(scale) if angular and scale else number("R_SUN")
