@@ -232,7 +232,7 @@ def evaluate_cadences(
     """
     reports = []
     for cadence in sorted(as_span("cadences", cadence) for cadence in cadences):
-        stamps = _as_times(times, len(hashes))
+        stamps = as_times(times, len(hashes))
         kept = thin(stamps, cadence)
         if len(kept) < (~np.isnat(stamps)).sum() and not _is_empty(stamps[kept], protocol):
             reports.append(evaluate_window(np.asarray(hashes)[kept], stamps[kept], **protocol))
@@ -245,7 +245,7 @@ def thin(times: Any, cadence: Span) -> NDArray[np.int64]:
     ``times``: as in `evaluate_window`; frames without a time are left out. A tenth of the series' own cadence counts as
     nothing, or a frame that comes a second early would cost a whole step.
     """
-    stamps = _as_times(times, len(times))
+    stamps = as_times(times, len(times))
     order = np.argsort(stamps, kind="stable")[: int((~np.isnat(stamps)).sum())]
     ms = stamps[order].astype(np.int64)
     step = _as_milliseconds("cadence", cadence) - _cadence_ms(ms) / 10
@@ -308,7 +308,7 @@ class _Frames:
     def check(cls, hashes: Any, times: Any, metric: str) -> "_Frames":
         check_choice("metric", metric, METRICS)
         rows = as_codes("hashes", hashes) if metric == "hamming" else as_vectors("hashes", hashes)
-        stamps = _as_times(times, len(rows))
+        stamps = as_times(times, len(rows))
         timed = np.flatnonzero(~np.isnat(stamps))
         if len(timed) < 2:
             got = f"{len(timed)} of {len(rows)}"
@@ -502,7 +502,7 @@ def _cadence_ms(ms: NDArray[np.int64]) -> float:
     return float(np.median(gaps)) if len(gaps) else 0.0
 
 
-def _as_times(times: Any, n: int) -> NDArray[np.datetime64]:
+def as_times(times: Any, n: int) -> NDArray[np.datetime64]:
     array = np.asarray(times)
     if array.shape != (n,):
         raise ArgumentError(f"times: expected one time for each of {n} hashes, got shape {array.shape}")

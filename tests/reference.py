@@ -36,6 +36,12 @@ def expected_hits(distances, allowed, similar, k):
     return hits
 
 
+def knn_votes(distances, labels, k):
+    """The label that most of the k nearest have, by (distance, row); of several, the one that is met first."""
+    nearest = [labels[row] for row in np.argsort(distances, kind="stable")[:k]]
+    return max(nearest, key=nearest.count)
+
+
 def hamming_distances(queries, codes):
     """Bits that differ, (n_queries, n)."""
     return np.unpackbits(queries[:, np.newaxis] ^ codes, axis=2).sum(axis=2).astype(np.int32)
