@@ -4,7 +4,6 @@ The hashes were not trained for any classification; that their neighbours still 
 """
 
 import csv
-from collections.abc import Iterator
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -91,6 +90,8 @@ class ClassReport:
         Share of the tested frames whose class was predicted, and its 95 % interval by blocks of time.
     chance : float
         Accuracy of the best constant answer: the share of the most frequent class among the frames tested.
+    calendar : float
+        Accuracy of the same classifier on the times instead of the hashes: what the season of the solar cycle tells.
     balanced_accuracy : float
         Mean over the classes of the share predicted rightly; a constant answer has one over their number.
     classes : strings (n_classes,)
@@ -105,6 +106,7 @@ class ClassReport:
     accuracy: float
     ci95: tuple[float, float]
     chance: float
+    calendar: float
     balanced_accuracy: float
     classes: NDArray[np.str_]
     confusion: NDArray[np.int64]
@@ -169,12 +171,12 @@ def evaluate_classes(
     classes, truth = np.unique(names, return_inverse=True)
     if len(classes) < 2:
         raise ArgumentError(f"labels: expected at least two classes among frames with a time, got {len(classes)}")
-    classifier = KNNClassifier(k, metric)
     blocks = (stamps - stamps.min()) // block_span
-    predicted = np.full(len(rows), -1)
-    for test, learn in _splits(stamps, blocks, gap_span):
-        classifier.fit(rows[learn], names[learn])
-        predicted[test] = np.searchsorted(classes, classifier.predict(rows[test], num_threads))
+    hours = ((stamps - stamps.min()) / np.timedelta64(1, "h")).astype(np.float32)
+    predicted, by_time = (
+        _predict_blocks(KNNClassifier(k, how), which, truth, stamps, blocks, gap_span, num_threads)
+        for which, how in ((rows, metric), (hours[:, np.newaxis], "l2"))
+    )
     tested = np.flatnonzero(predicted >= 0)
     if len(tested) == 0:
         raise ArgumentError(f"gap: no block of {block} has frames at least {gap} away from it to learn from")
@@ -188,30 +190,40 @@ def evaluate_classes(
         accuracy=float(right.sum() / len(tested)),
         ci95=(float(low), float(high)),
         chance=float(seen.max() / len(tested)),
+        calendar=float((by_time[tested] == truth[tested]).mean()),
         balanced_accuracy=float((right[seen > 0] / seen[seen > 0]).mean()),
         classes=classes,
         confusion=confusion,
         n_images=n_images,
         n_tested=len(tested),
         n_blocks=len(size),
-        k=classifier.k,
+        k=int(k),
         metric=metric,
         block_hours=float(block_span / np.timedelta64(1, "h")),
         gap_hours=float(gap_span / np.timedelta64(1, "h")),
     )
 
 
-def _splits(
-    stamps: NDArray[np.datetime64], blocks: NDArray[np.int64], gap: np.timedelta64
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Rows to test and rows to learn from, for each block that has any of the latter."""
+def _predict_blocks(
+    classifier: KNNClassifier,
+    rows: NDArray[Any],
+    truth: NDArray[np.int64],
+    stamps: NDArray[np.datetime64],
+    blocks: NDArray[np.int64],
+    gap: np.timedelta64,
+    num_threads: int,
+) -> NDArray[np.int64]:
+    """The number of the class predicted for each row from other blocks; -1 where these hold nothing far enough away."""
+    names, predicted = truth.astype(np.str_), np.full(len(rows), -1)
     for number in np.unique(blocks):
         test = np.flatnonzero(blocks == number)
         first, last = stamps[test].min(), stamps[test].max()
         away = (stamps <= first - gap) | (stamps >= last + gap)
         learn = np.flatnonzero(away & (blocks != number))
         if len(learn):
-            yield test, learn
+            classifier.fit(rows[learn], names[learn])
+            predicted[test] = classifier.predict(rows[test], num_threads).astype(np.int64)
+    return predicted
 
 
 def read_labels(path: str | PathLike[str]) -> dict[str, str]:

@@ -455,8 +455,9 @@ def _evaluate_classes(args: argparse.Namespace) -> None:
     low, high = report.ci95
     print(
         f"{name}, {report.metric}, k = {report.k}: {report.n_tested} of {report.n_images} images in {report.n_blocks} "
-        f"blocks of {report.block_hours:g} h, learnt from those {report.gap_hours:g} h away or more\n"
-        f"accuracy    {report.accuracy:.3f}   (95 % interval {low:.3f} to {high:.3f}; chance {report.chance:.3f})\n"
+        f"blocks of {args.block}, learnt from those {args.gap} away or more\n"
+        f"accuracy    {report.accuracy:.3f}   (95 % interval {low:.3f} to {high:.3f}; chance {report.chance:.3f}, "
+        f"by the calendar alone {report.calendar:.3f})\n"
         f"balanced    {report.balanced_accuracy:.3f}   (mean over the classes; chance {1 / len(report.classes):.3f})\n"
     )
     width = max(12, *(len(label) for label in report.classes.tolist()))

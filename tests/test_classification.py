@@ -113,6 +113,8 @@ def test_blocks_agree_with_a_loop_over_frames():
     assert (report.n_images, report.n_tested, report.n_blocks) == (200, 200, 7)
     assert report.ci95[0] < report.accuracy < report.ci95[1]
     assert report.chance < report.ci95[0]
+    days = np.arange(200, dtype=np.float32)[:, None]
+    assert report.calendar == evaluate_classes(days, labels, times, 5, block="30d", gap="10d").accuracy
 
 
 def test_neighbours_in_time_are_not_learnt_from():
