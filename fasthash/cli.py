@@ -364,7 +364,8 @@ def _draw_evaluation(path: str, vectors: Any, times: Any, report: Any, by_window
     from fasthash import plots
     from fasthash.evaluation import distances_in_time
 
-    hours, distances = distances_in_time(vectors, times, report.metric)
+    reach = max(15 * 24, report.window_hours)
+    hours, distances = distances_in_time(vectors, times, report.metric, reach)
     title = f"{title}, {report.window_hours:g} h window, within {report.exclude_within_hours:g} h excluded"
     plots.evaluation_sheet(report, by_window, hours, distances, path, title=title)
 

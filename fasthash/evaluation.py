@@ -262,13 +262,17 @@ def distances_in_time(
     """Hours between the frames of some pairs, with sign, and the distance of their hashes; both (at most n_pairs,).
 
     Pairs of one of up to 60 frames, evenly spread in time, with any other at most ``reach`` away, drawn by ``seed``.
+    Raises ArgumentError as `evaluate_window` does, and where no two frames are within reach.
     """
-    frames = _Frames.check(hashes, times, metric)
+    frames, reach_ms = _Frames.check(hashes, times, metric), _as_milliseconds("reach", reach)
     by_time = np.argsort(frames.ms, kind="stable")
+    by_time = by_time[_Protocol(reach_ms, 0).count(frames.ms)[0][by_time] > 0]
+    if len(by_time) == 0:
+        raise ArgumentError(f"reach: no frame has another within {reach}")
     queries = by_time[np.unique(np.linspace(0, len(by_time) - 1, 60).astype(int))]
-    distances, found = frames.index().search(frames.rows[queries], len(by_time))
+    distances, found = frames.index().search(frames.rows[queries], len(frames.rows))
     gap = frames.ms[found] - frames.ms[queries, None]
-    near = np.flatnonzero((np.abs(gap) <= _as_milliseconds("reach", reach)) & (found != queries[:, None]))
+    near = np.flatnonzero((np.abs(gap) <= reach_ms) & (found != queries[:, None]))
     if len(near) > n_pairs:
         near = np.random.default_rng(seed).choice(near, n_pairs, replace=False)
     return gap.ravel()[near] / _HOUR_MS, distances.ravel()[near].astype(np.float64)
@@ -344,29 +348,30 @@ class _Protocol:
         return np.maximum(within(self.half_ms) - excluded, 0), excluded
 
     def hits(
-        self, queries: NDArray[np.int64], distances: NDArray[Any], found: NDArray[np.int64], ms: NDArray[np.int64]
+        self,
+        queries: NDArray[np.int64],
+        distances: NDArray[Any],
+        found: NDArray[np.int64],
+        ms: NDArray[np.int64],
+        k: NDArray[np.int64],
     ) -> NDArray[np.float64]:
-        """Of ranked neighbours, how many of the first 1, 2, … that may be retrieved are similar; shape as ``found``.
+        """From the ranked neighbours of some queries, how many similar frames the k nearest hold that may be retrieved.
 
-        Neighbours that are taken out leave the ranking first; where it then ends early, the last number stays.
+        ``distances`` and ``found`` (n_queries, width) are ranked, and hold the whole group that ties for place k; ``k``
+        and the hits are (n_queries, m).
         """
         gap = np.abs(ms[found] - ms[queries, None])
         allowed = gap > self.exclude_ms if self.exclude_ms else found != queries[:, None]
-        order = np.argsort(~allowed, axis=1, kind="stable")
-        similar, distances, allowed = (
-            np.take_along_axis(values, order, axis=1)
-            for values in (allowed & (gap <= self.half_ms), distances, allowed)
-        )
-        differs = (distances[:, 1:] != distances[:, :-1]) | (allowed[:, 1:] != allowed[:, :-1])
-        return np.cumsum(_mean_of_ties(similar, differs), axis=1)
-
-
-def _mean_of_ties(similar: NDArray[np.bool_], differs: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Along each row, the mean of ``similar`` over each run of places that do not differ from the one before."""
-    starts = np.column_stack([np.ones(len(similar), bool), differs])
-    run = np.cumsum(starts) - 1
-    share = np.bincount(run, similar.ravel()) / np.bincount(run)
-    return np.asarray(share[run].reshape(similar.shape))
+        similar = allowed & (gap <= self.half_ms)
+        starts = np.ones(found.shape, bool)
+        starts[:, 1:] = distances[:, 1:] != distances[:, :-1]
+        group = np.cumsum(starts) - 1
+        # Each of a group counts as the share of it that is similar: the mean over every order.
+        share = np.bincount(group, similar.ravel()) / np.maximum(np.bincount(group, allowed.ravel()), 1)
+        reached = np.cumsum(share[group].reshape(found.shape) * allowed, axis=1)
+        row, place = np.nonzero(allowed)
+        first = np.searchsorted(row, np.arange(len(queries)))[:, None]
+        return np.take_along_axis(reached, place[first + k - 1], axis=1)
 
 
 class _Tally:
@@ -396,14 +401,13 @@ class _Tally:
         ours = self.is_query[queries]
         queries = queries[ours]
         similar = self.n_similar[queries]
-        hits = self.protocol.hits(queries, distances[ours], found[ours], self.frames.ms)
-        self.query_hits[queries] = hits[np.arange(len(queries)), similar - 1]
         # There may be fewer than k to retrieve.
         retrieved = np.minimum(np.arange(1, self.depth + 1), self.n_candidates[queries, None])
-        curves = np.take_along_axis(hits, retrieved - 1, axis=1) / retrieved
-        ceilings = np.minimum(retrieved, similar[:, None]) / retrieved
-        precision = self.query_hits[queries] / similar
-        np.add.at(self.totals, self.block[queries], np.column_stack([precision, curves, ceilings]))
+        retrieved = np.column_stack([similar, retrieved])
+        hits = self.protocol.hits(queries, distances[ours], found[ours], self.frames.ms, retrieved)
+        self.query_hits[queries] = hits[:, 0]
+        ceilings = np.minimum(retrieved[:, 1:], similar[:, None]) / retrieved[:, 1:]
+        np.add.at(self.totals, self.block[queries], np.column_stack([hits / retrieved, ceilings]))
 
     def report(self, seed: int) -> WindowReport:
         queries, depth, frames = np.flatnonzero(self.is_query), self.depth, self.frames

@@ -190,6 +190,12 @@ def test_distances_in_time_are_those_of_pairs_within_reach():
     hours, distances = distances_in_time(np.packbits(np.eye(8, dtype=bool), axis=1), every(2, 8), "hamming")
     assert sorted(hours) == sorted(2.0 * (i - j) for i in range(8) for j in range(8) if i != j)
     assert set(distances) == {2}
+    # The only two frames that are near each other are found among many that are far from all.
+    sparse = np.append(every(24 * 20, 200), START + HOUR)
+    hours, distances = distances_in_time(np.arange(201, dtype=np.float32)[:, None], sparse)
+    assert sorted(zip(hours, distances, strict=True)) == [(-1, 200), (1, 200)]
+    with pytest.raises(ArgumentError, match="reach: no frame has another within 5min"):
+        distances_in_time(np.zeros((201, 1), np.float32), sparse, reach="5min")
 
 
 @pytest.mark.parametrize("exclude_within", [0, 6])
