@@ -428,7 +428,7 @@ def _series_table(what: str, reports: Iterable[Any]) -> str:
     lines = [f"{what:<10} {'queries':>8} {'similar':>8} {'precision':>10}   95 % interval    chance"]
     for report in reports:
         minutes = 60 * report.window_hours if what == "window" else report.cadence_minutes
-        span = f"{minutes:g} min" if minutes < 60 else f"{minutes / 60:g} h"
+        span = f"{minutes:.3g} min" if minutes < 60 else f"{minutes / 60:.3g} h"
         low, high = report.ci95
         lines.append(
             f"{span:<10} {report.n_queries:>8} {report.si_mean:>8.1f} {report.precision:>10.3f}   "

@@ -227,14 +227,14 @@ def evaluate_cadences(
     """`evaluate_window` of the series thinned to each of some cadences that are coarser than its own.
 
     ``protocol``: the other arguments of `evaluate_window`, with its errors. A cadence at which no query has a similar
-    image is left out. The reports tell the cadence that came out, which is what was asked only where the series'
-    own cadence divides it.
+    image is left out. The reports tell the cadence that came out (the median), which is what was asked where the
+    series' own divides it.
     """
-    reports = []
+    stamps, reports = as_times(times, len(hashes)), []
+    own = np.timedelta64(round(_cadence_ms(stamps[~np.isnat(stamps)].astype(np.int64))), "ms")
     for cadence in sorted(as_span("cadences", cadence) for cadence in cadences):
-        stamps = as_times(times, len(hashes))
         kept = thin(stamps, cadence)
-        if len(kept) < (~np.isnat(stamps)).sum() and not _is_empty(stamps[kept], protocol):
+        if cadence > own and not _is_empty(stamps[kept], protocol):
             reports.append(evaluate_window(np.asarray(hashes)[kept], stamps[kept], **protocol))
     return reports
 
