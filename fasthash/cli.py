@@ -355,40 +355,67 @@ def _draw_gallery(path: str, query: Any, hits: Iterable[Any], encoder: str, metr
 
 def _evaluate_solar(args: argparse.Namespace) -> None:
     from fasthash.catalog import Catalog
-    from fasthash.evaluation import evaluate_window
+    from fasthash.evaluation import WINDOWS, evaluate_cadences, evaluate_window, evaluate_windows
     from fasthash.plots import SUFFIXES
 
     if args.plot:
         _check_writable("--plot", args.plot, *SUFFIXES)
+    if args.queries:
+        _check_writable("--queries", args.queries, ".csv")
     window = parse_span("--window", args.window)
     exclude = parse_span("--exclude-within", args.exclude_within)
     with Catalog.open(args.catalog) as catalog:
         rows = catalog.rows()
         name = catalog.encoder.name
     vectors = rows.codes if args.metric == "hamming" else rows.hashes
-    report = evaluate_window(
-        vectors, rows.times, window, exclude, args.metric, num_threads=args.threads, progress=Progress("queries")
-    )
+    protocol = {"exclude_within": exclude, "metric": args.metric, "num_threads": args.threads}
+    tables: dict[str, list[Any]] = {}
+    if args.plot or "window" in args.by:
+        windows = sorted({window, *(parse_span("--window", text) for text in WINDOWS)})
+        tables["window"] = evaluate_windows(vectors, rows.times, windows, progress=Progress("queries"), **protocol)
+    hours = window / np.timedelta64(1, "h")
+    report = next((each for each in tables.get("window", []) if each.window_hours == hours), None)
+    report = report or evaluate_window(vectors, rows.times, window, progress=Progress("queries"), **protocol)
+    if "cadence" in args.by:
+        tables["cadence"] = [report, *evaluate_cadences(vectors, rows.times, window=window, **protocol)]
+    if args.queries:
+        _write_queries(args.queries, rows, report)
     if args.plot:
-        _draw_curve(args.plot, report, f"{name}, {args.metric}, {args.window} window")
+        _draw_evaluation(args.plot, vectors, rows.times, report, tables["window"], f"{name}, {args.metric}")
     if args.json:
-        _print_json({"encoder": name, "catalog": args.catalog, **report.to_dict()})
+        series = {f"by_{what}": [each.to_dict() for each in tables[what]] for what in args.by}
+        _print_json({"encoder": name, "catalog": args.catalog, **report.to_dict(), **series})
     else:
-        print(_window_table(name, report))
+        print(_window_table(name, report), _counts_table(rows, report), sep="\n\n")
+        for what in dict.fromkeys(args.by):
+            print(f"\n{_series_table(what, tables[what])}")
 
 
-def _draw_curve(path: str, report: Any, title: str) -> None:
+def _draw_evaluation(path: str, vectors: Any, times: Any, report: Any, by_window: Any, title: str) -> None:
     from fasthash import plots
+    from fasthash.evaluation import distances_in_time
 
-    plots.precision_curve(
-        report.curve,
-        report.chance,
-        path,
-        interval=report.curve_ci95,
-        ceiling=report.ceiling,
-        si_mean=report.si_mean,
-        title=title,
-    )
+    reach = max(15 * 24, report.window_hours)
+    hours, distances = distances_in_time(vectors, times, report.metric, reach)
+    title = f"{title}, {report.window_hours:g} h window, within {report.exclude_within_hours:g} h excluded"
+    plots.evaluation_sheet(report, by_window, hours, distances, path, title=title)
+
+
+def _write_queries(path: str, rows: Any, report: Any) -> None:
+    import csv
+    import io
+
+    from fasthash._storage import atomic_write
+
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    counts = report.counts()
+    writer.writerow(["path", "time", *counts, "precision", "recall"])
+    numbers = zip(*counts.values(), report.query_precision, report.query_precision, strict=True)
+    for row, values in zip(report.queries, numbers, strict=True):
+        writer.writerow([rows.paths[row], format_time(rows.times[row]), *(f"{value:.10g}" for value in values)])
+    with atomic_write(path) as file:
+        file.write(text.getvalue().encode(errors="surrogateescape"))
 
 
 def _window_table(name: str, report: Any) -> str:
@@ -402,6 +429,9 @@ def _window_table(name: str, report: Any) -> str:
     ]
     if left_out:
         lines.append(f"{left_out} of {report.n_images} images were no query: no time, or no other image in the window")
+    if report.n_copies:
+        same = "code" if report.metric == "hamming" else "hash"
+        lines.append(f"{report.n_copies} of {report.n_images} images share their {same} with another")
     for k, value in report.precision_at.items():
         lines.append(f"at {k:<8} {value:.3f}   (best possible {report.ceiling_at[k]:.3f})")
     return "\n".join(lines)
@@ -433,6 +463,124 @@ def _region_lines(table: Any) -> str:
         flux = f"{row['unsigned_flux_mx']:>9.2e}  {row['signed_flux_mx']:>+11.2e}  {row['peak_field_g']:>+8.0f}"
         lines.append(f"{row['number']:>4}  {where}  {flux}  {'yes' if row['polarities_touch'] else 'no'}")
     return "\n".join(lines)
+
+
+def _counts_table(rows: Any, report: Any) -> str:
+    """Like the paper's: some queries, evenly spread in time, and the mean of all."""
+    counts = report.counts() | {"precision": report.query_precision, "recall": report.query_precision}
+    by_time = np.argsort(rows.times[report.queries], kind="stable")
+    shown = by_time[np.unique(np.linspace(0, len(by_time) - 1, 8).astype(int))]
+    lines = [f"{'query, time (UTC)':<23}" + "".join(f" {name:>9}" for name in counts)]
+
+    def line(title: str, values: Iterable[float]) -> str:
+        *whole, precision, recall = values
+        return f"{title:<23}" + "".join(f" {value:>9.1f}" for value in whole) + f" {precision:>9.3f} {recall:>9.3f}"
+
+    for query in shown:
+        time = format_time(rows.times[report.queries[query]])
+        lines.append(line(time, (values[query] for values in counts.values())))
+    lines.append(line(f"mean of {report.n_queries}", (values.mean() for values in counts.values())))
+    return "\n".join(lines)
+
+
+def _series_table(what: str, reports: Iterable[Any]) -> str:
+    lines = [f"{what:<10} {'queries':>8} {'similar':>8} {'precision':>10}   95 % interval    chance"]
+    for report in reports:
+        minutes = 60 * report.window_hours if what == "window" else report.cadence_minutes
+        span = f"{minutes:.3g} min" if minutes < 60 else f"{minutes / 60:.3g} h"
+        low, high = report.ci95
+        lines.append(
+            f"{span:<10} {report.n_queries:>8} {report.si_mean:>8.1f} {report.precision:>10.3f}   "
+            f"{low:.3f} to {high:.3f}   {report.chance:.3f}"
+        )
+    return "\n".join(lines)
+
+
+def _evaluate_classes(args: argparse.Namespace) -> None:
+    from fasthash.catalog import Catalog
+    from fasthash.classification import evaluate_classes
+
+    block, gap = parse_span("--block", args.block), parse_span("--gap", args.gap)
+    with Catalog.open(args.catalog) as catalog:
+        rows = catalog.rows()
+        name = catalog.encoder.name
+    vectors = rows.codes if args.metric == "hamming" else rows.hashes
+    labels = _labels(rows, args)
+    report = evaluate_classes(
+        vectors, labels, rows.times, args.k, args.metric, block=block, gap=gap, num_threads=args.threads
+    )
+    if args.json:
+        _print_json({"encoder": name, "catalog": args.catalog, **report.to_dict()})
+        return
+    low, high = report.ci95
+    print(
+        f"{name}, {report.metric}, k = {report.k}: {report.n_tested} of {report.n_images} images in {report.n_blocks} "
+        f"blocks of {args.block}, learnt from those {args.gap} away or more\n"
+        f"accuracy    {report.accuracy:.3f}   (95 % interval {low:.3f} to {high:.3f}; chance {report.chance:.3f}, "
+        f"by the calendar alone {report.calendar:.3f})\n"
+        f"balanced    {report.balanced_accuracy:.3f}   (mean over the classes; chance {1 / len(report.classes):.3f})\n"
+    )
+    width = max(12, *(len(label) for label in report.classes.tolist()))
+    print(f"{'is / taken for':<{width + 4}}" + "".join(f" {label:>{width}}" for label in report.classes))
+    for label, counts in zip(report.classes, report.confusion, strict=True):
+        print(f"{label:<{width + 4}}" + "".join(f" {count:>{width}}" for count in counts))
+
+
+def _classify(args: argparse.Namespace) -> None:
+    from fasthash.catalog import Catalog
+    from fasthash.classification import KNNClassifier
+    from fasthash.encoder import Encoded, Failure
+
+    paths, problems = _find(args)
+    with Catalog.open(args.catalog) as catalog:
+        rows, encoder = catalog.rows(), catalog.encoder
+    labels = _labels(rows, args)
+    known = np.flatnonzero(labels != "")
+    hamming = args.metric == "hamming"
+    classifier = KNNClassifier(args.k, args.metric)
+    classifier.fit((rows.codes if hamming else rows.hashes)[known], labels[known])
+    images: list[Encoded] = []
+    for item in encoder.encode_files(paths, args.threads, _limits(args)):
+        if isinstance(item, Failure):
+            problems.append(item.message)
+        else:
+            images.append(item)
+    _report_skipped(problems, done=len(images))
+    hashes = np.stack([item.hash for item in images])
+    queries = encoder.binarize(hashes) if hamming else hashes
+    predicted, votes = classifier.predict(queries, args.threads), classifier.votes(queries, args.threads)
+    results: list[dict[str, Any]] = [
+        {
+            "path": item.image.path,
+            "time": format_time(item.image.time),
+            "label": str(label),
+            "votes": dict(zip(classifier.classes.tolist(), counts.tolist(), strict=True)),
+        }
+        for item, label, counts in zip(images, predicted, votes, strict=True)
+    ]
+    if args.json:
+        _print_json({"catalog": args.catalog, "metric": args.metric, "k": args.k, "results": results})
+        return
+    print(f"{'label':<12} {'votes':>9}  path")
+    for result in results:
+        counts = result["votes"]
+        share = f"{counts[result['label']]} of {sum(counts.values())}"
+        print(f"{_printable(result['label']):<12} {share:>9}  {_printable(result['path'])}")
+
+
+def _labels(rows: Any, args: argparse.Namespace) -> Any:
+    """The label of every row of a catalog: its own, or that of the table --labels."""
+    from fasthash.classification import read_labels
+
+    if not args.labels:
+        if not (rows.labels != "").any():
+            raise FastHashError(f"{args.catalog}: no image in it has a label; give them by --labels")
+        return rows.labels
+    table = {os.path.abspath(path): label for path, label in read_labels(args.labels).items()}
+    labels = np.array([table.get(os.path.abspath(path), "") for path in rows.paths], np.str_)
+    if not (labels != "").any():
+        raise FastHashError(f"{args.labels}: labels none of the {len(labels)} images of {args.catalog}")
+    return labels
 
 
 def _demo(args: argparse.Namespace) -> None:
@@ -663,14 +811,26 @@ def _parser() -> argparse.ArgumentParser:
         _evaluate_solar,
         "Precision and recall when frames close in time count as similar (the Sun turns slowly). "
         "Each image is a query in turn and never counts itself; as many are retrieved as there are similar ones.",
-        "evaluate solar sun.catalog --window 48h --exclude-within 6h",
+        "evaluate solar sun.catalog --exclude-within 6h --by cadence --plot evaluation.png --queries queries.csv",
         threads,
     )
     window.add_argument("catalog", metavar="CATALOG")
     window.add_argument("--window", default="48h", metavar="48h", help="full width: 48h is 24 h either side (default)")
     window.add_argument("--exclude-within", default="0h", metavar="0h", help="take out what is this close to the query")
     _add_metric(window)
-    window.add_argument("--plot", metavar="FILE.png", help="draw precision against the number retrieved")
+    window.add_argument(
+        "--by",
+        action="append",
+        choices=("cadence", "window"),
+        default=[],
+        help="also a table for thinner series (up to 12 h between frames), or for windows from 6 h to 96 h",
+    )
+    window.add_argument("--queries", metavar="FILE.csv", help="write the counts of each query, and its precision")
+    window.add_argument(
+        "--plot",
+        metavar="FILE.png",
+        help="draw precision against the number retrieved and the window, and distance against time",
+    )
     window.add_argument("--json", action="store_true", help="print one JSON object")
 
     regions = verb(
@@ -686,6 +846,35 @@ def _parser() -> argparse.ArgumentParser:
     regions.add_argument("file", metavar="FILE", help="a FITS magnetogram in gauss whose header tells the disk")
     regions.add_argument("--picture", metavar="FILE.png", help="draw the disk with its regions outlined and numbered")
     regions.add_argument("--json", action="store_true", help="print one JSON object")
+
+    classes = verb(
+        evaluate,
+        "classes",
+        _evaluate_classes,
+        "Accuracy of classification by the nearest hashes, on blocks of time that were not learnt from. "
+        "Each block is tested in turn against the images of all others, but for those too close to it in time.",
+        "evaluate classes sun.catalog --labels labels.csv -k 10 --gap 14d",
+        threads,
+    )
+    classes.add_argument("catalog", metavar="CATALOG")
+    _add_classifier(classes)
+    classes.add_argument("--block", default="28d", metavar="28d", help="length of a block (default: %(default)s)")
+    classes.add_argument("--gap", default="14d", metavar="14d", help="learn from what is so far away or more (default)")
+    classes.add_argument("--json", action="store_true", help="print one JSON object")
+
+    classify = verb(
+        verbs,
+        "classify",
+        _classify,
+        "Tell the class of images from the labels of the most similar ones in a catalog.",
+        "classify sun.catalog new-frames --labels labels.csv -k 10",
+        threads,
+        reading,
+    )
+    classify.add_argument("catalog", metavar="CATALOG")
+    classify.add_argument("inputs", nargs="+", metavar="IMAGE", help=_INPUT)
+    _add_classifier(classify)
+    classify.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
 
@@ -701,6 +890,12 @@ def _add_encoder(parser: argparse.ArgumentParser) -> None:
 def _add_metric(parser: argparse.ArgumentParser) -> None:
     choices = ("l2", "cosine", "hamming")
     parser.add_argument("--metric", choices=choices, default="l2", help="distance; hamming uses codes (default: l2)")
+
+
+def _add_classifier(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--labels", metavar="FILE.csv", help="table of path and label (default: the catalog's labels)")
+    parser.add_argument("-k", type=int, default=10, metavar="K", help="neighbours that vote (default: 10)")
+    _add_metric(parser)
 
 
 def _positive_int(text: str) -> int:

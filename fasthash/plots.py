@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from fasthash.evaluation import WindowReport
+
 SUFFIXES = (".png", ".pdf", ".svg")
 
 # From the palette of Okabe and Ito, told apart by colour-blind eyes too.
@@ -108,24 +110,29 @@ def precision_curve(
     do not fit, and for a path with another suffix than .png, .pdf or .svg.
     """
     _check_suffix(path)
-    curve = np.asarray(curve, float)
-    if curve.ndim != 1 or len(curve) == 0:
-        raise ArgumentError(f"curve: expected shape (depth,), got {curve.shape}")
-    interval = _as_shape("interval", interval, (2, len(curve)))
-    ceiling = _as_shape("ceiling", ceiling, curve.shape)
-    k = np.arange(1, len(curve) + 1)
-    figure, axes = _chart(title, "retrieved images k", "mean precision at k")
-    if interval is not None:
-        axes.fill_between(k, *interval, color=_BLUE, alpha=0.18, linewidth=0, label="95 % interval")
-    axes.plot(k, curve, color=_BLUE, linewidth=2, marker="o" if len(k) == 1 else "", label="this encoder")
-    if ceiling is not None:
-        axes.plot(k, ceiling, color=_GREEN, linewidth=1.5, linestyle="-.", label="best possible")
-    axes.axhline(chance, color=_ORANGE, linewidth=1.5, linestyle=(0, (5, 3)), label=f"chance ({chance:.3f})")
-    if si_mean is not None and si_mean <= len(curve):
-        axes.axvline(si_mean, color=_GREY, linewidth=1, linestyle=":", label=f"similar images a query ({si_mean:.1f})")
-    axes.set_xlim(1, max(2, len(curve)))
-    axes.set_ylim(0, 1.02)
-    axes.legend(frameon=False, fontsize=9, labelcolor=_INK)
+    figure, (axes,) = _charts(title)
+    _draw_curve(axes, curve, chance, interval, ceiling, si_mean)
+    _save(figure, path)
+
+
+def precision_by_window(
+    window_hours: Any,
+    precision: Any,
+    chance: Any,
+    path: str | os.PathLike[str],
+    *,
+    interval: Any = None,
+    title: str = "Precision against the window",
+) -> None:
+    """Draw mean precision against the width of the window within which frames are called similar, beside chance.
+
+    ``window_hours``, ``precision`` and ``chance`` (n,) and ``interval`` (2, n) are those of some `WindowReport`: see
+    `evaluate_windows`. Raises ArgumentError for shapes that do not fit, and for a path with another suffix than .png,
+    .pdf or .svg.
+    """
+    _check_suffix(path)
+    figure, (axes,) = _charts(title)
+    _draw_windows(axes, window_hours, precision, chance, interval)
     _save(figure, path)
 
 
@@ -145,31 +152,93 @@ def distance_against_time(
     Raises ArgumentError for shapes that do not fit, and for a path with another suffix than .png, .pdf or .svg.
     """
     _check_suffix(path)
+    figure, (axes,) = _charts(title)
+    _draw_distances(axes, hours, distances, window_hours, metric)
+    _save(figure, path)
+
+
+def evaluation_sheet(
+    report: "WindowReport",
+    by_window: "Sequence[WindowReport]",
+    hours: Any,
+    distances: Any,
+    path: str | os.PathLike[str],
+    *,
+    title: str = "",
+) -> None:
+    """Draw three charts side by side: `precision_curve`, `precision_by_window` and `distance_against_time`.
+
+    ``report`` is that of `evaluate_window`, ``by_window`` those of `evaluate_windows`, ``hours`` and ``distances`` (n,)
+    those of `distances_in_time`. Raises ArgumentError for a path with another suffix than .png, .pdf or .svg.
+    """
+    _check_suffix(path)
+    headings = ("Precision against the number retrieved", "Precision against the window", "Distance against time")
+    figure, (curve, windows, pairs) = _charts(*headings)
+    if title:
+        figure.suptitle(title, fontsize=13, color=_INK)
+    _draw_curve(curve, report.curve, report.chance, report.curve_ci95, report.ceiling, report.si_mean)
+    columns = np.array([[r.window_hours, r.precision, r.chance, *r.ci95] for r in by_window]).T.reshape(5, -1)
+    _draw_windows(windows, columns[0], columns[1], columns[2], columns[3:], report.window_hours)
+    _draw_distances(pairs, hours, distances, report.window_hours, report.metric)
+    _save(figure, path)
+
+
+def _draw_curve(axes: "Axes", curve: Any, chance: float, interval: Any, ceiling: Any, si_mean: float | None) -> None:
+    curve = np.asarray(curve, float)
+    if curve.ndim != 1 or len(curve) == 0:
+        raise ArgumentError(f"curve: expected shape (depth,), got {curve.shape}")
+    interval = _as_shape("interval", interval, (2, len(curve)))
+    ceiling = _as_shape("ceiling", ceiling, curve.shape)
+    k = np.arange(1, len(curve) + 1)
+    _draw_precision(axes, k, curve, interval)
+    if ceiling is not None:
+        axes.plot(k, ceiling, color=_GREEN, linewidth=1.5, linestyle="-.", label="best possible")
+    axes.axhline(chance, color=_ORANGE, linewidth=1.5, linestyle=_DASHED, label=f"chance ({chance:.3f})")
+    if si_mean is not None and si_mean <= len(curve):
+        axes.axvline(si_mean, color=_GREY, linewidth=1, linestyle=":", label=f"similar images a query ({si_mean:.1f})")
+    axes.set_xlim(1, max(2, len(curve)))
+    _label(axes, "retrieved images k", "mean precision at k")
+
+
+def _draw_windows(
+    axes: "Axes", window_hours: Any, precision: Any, chance: Any, interval: Any, marked: float | None = None
+) -> None:
+    hours = np.asarray(window_hours, float)
+    if hours.ndim != 1 or len(hours) == 0:
+        raise ArgumentError(f"window_hours: expected shape (n,), got {hours.shape}")
+    precision, chance = _as_shape("precision", precision, hours.shape), _as_shape("chance", chance, hours.shape)
+    _draw_precision(axes, hours, precision, _as_shape("interval", interval, (2, len(hours))), marker="o")
+    axes.plot(hours, chance, color=_ORANGE, linewidth=1.5, linestyle=_DASHED, marker="o", markersize=3, label="chance")
+    if marked is not None:
+        axes.axvline(marked, color=_GREY, linewidth=1, linestyle=":", label=f"window of {marked:g} h")
+    axes.set_xticks(hours, [f"{value:g}" for value in hours])
+    axes.set_xlim(0, 1.04 * hours.max())
+    _label(axes, "width of the window (hours)", "mean precision, k = similar images")
+
+
+def _draw_precision(axes: "Axes", x: Any, precision: Any, interval: Any, marker: str = "") -> None:
+    if interval is not None:
+        axes.fill_between(x, *interval, color=_BLUE, alpha=0.18, linewidth=0, label="95 % interval")
+    marker = marker or ("o" if len(x) == 1 else "")
+    axes.plot(x, precision, color=_BLUE, linewidth=2, marker=marker, markersize=5, label="this encoder")
+    axes.set_ylim(0, 1.02)
+
+
+def _draw_distances(axes: "Axes", hours: Any, distances: Any, window_hours: float | None, metric: str) -> None:
     hours, distances = np.asarray(hours, float), np.asarray(distances, float)
     if hours.ndim != 1 or hours.shape != distances.shape or len(hours) == 0:
         raise ArgumentError(f"hours, distances: expected the same shape (n,), got {hours.shape} and {distances.shape}")
     unit, scale = ("days", 24.0) if np.ptp(hours) > 96 else ("hours", 1.0)
-    figure, axes = _chart(title, f"time between frames ({unit})", f"{_METRIC_NAMES.get(metric, metric)} of hashes")
     if window_hours is not None:
         half = window_hours / 2
         axes.axvspan(-half / scale, half / scale, color=_GREEN, alpha=0.13, linewidth=0, label=f"within {half:g} h")
-    axes.plot(
-        hours / scale,
-        distances,
-        ".",
-        color=_BLUE,
-        markersize=3,
-        alpha=_alpha(len(hours)),
-        label="pair",
-        rasterized=True,
-    )
-    centres, medians = _running_median(hours / scale, distances)
-    axes.plot(centres, medians, color=_ORANGE, linewidth=2, label="median")
+    axes.plot(hours / scale, distances, ".", color=_BLUE, markersize=3, alpha=_alpha(len(hours)), rasterized=True)
+    axes.plot([], [], ".", color=_BLUE, label="pair of frames")  # the legend's, not as pale
+    axes.plot(*_running_median(hours / scale, distances), color=_ORANGE, linewidth=2, label="median")
     margin = 0.02 * (np.ptp(hours) or 1) / scale
     axes.set_xlim(hours.min() / scale - margin, hours.max() / scale + margin)
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False, fontsize=9, labelcolor=_INK, loc="lower right", markerscale=3)
-    _save(figure, path)
+    _label(axes, f"time between frames ({unit})", f"{_METRIC_NAMES.get(metric, metric)} of hashes", in_corner=True)
 
 
 def field_comparison(
@@ -295,6 +364,7 @@ def _outline(axes: "Axes", inside: NDArray[np.bool_], upright: Any, cell: int, t
     axes.text(x.flat[top], y.flat[top] + 0.008, text, ha="center", va="bottom", **style)
 
 
+_DASHED = (0, (5, 3))
 _METRIC_NAMES = {"l2": "Euclidean distance", "cosine": "cosine distance", "hamming": "Hamming distance (bits)"}
 
 
@@ -400,15 +470,15 @@ def _running_median(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDA
     )
 
 
-def _chart(title: str, x_label: str, y_label: str) -> "tuple[Figure, Axes]":
-    figure = _figure(6.4, 4.0)
-    axes = figure.add_subplot()
-    axes.set_title(title, fontsize=12, color=_INK, loc="left", pad=10)
-    axes.set_xlabel(x_label, fontsize=10, color=_INK)
-    axes.set_ylabel(y_label, fontsize=10, color=_INK)
-    _style(axes)
+def _charts(*titles: str) -> "tuple[Figure, NDArray[Any]]":
+    """A figure with one empty chart for each title, side by side."""
+    figure = _figure(6.4 if len(titles) == 1 else 5.4 * len(titles), 4.0)
     figure.set_layout_engine("constrained")
-    return figure, axes
+    grid = figure.subplots(1, len(titles), squeeze=False)[0]
+    for axes, title in zip(grid, titles, strict=True):
+        axes.set_title(title, fontsize=12, color=_INK, loc="left", pad=10)
+        _style(axes)
+    return figure, grid
 
 
 def _style(axes: "Axes") -> None:
@@ -417,6 +487,13 @@ def _style(axes: "Axes") -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color("#BBBBBB")
+
+
+def _label(axes: "Axes", x: str, y: str, in_corner: bool = False) -> None:
+    axes.set_xlabel(x, fontsize=10, color=_INK)
+    axes.set_ylabel(y, fontsize=10, color=_INK)
+    legend = axes.legend(fontsize=9, labelcolor=_INK, loc="lower right" if in_corner else "best", framealpha=0.85)
+    legend.get_frame().set_linewidth(0)
 
 
 def _figure(width: float, height: float) -> "Figure":

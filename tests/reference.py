@@ -6,7 +6,7 @@ import numpy as np
 
 
 def window_precisions(distances, times, window, exclude_within=0, depth=100):
-    """Grycuk and Scherer, section 3: of every query its row, precision, SI, chance, and precision at 1 … depth.
+    """Grycuk and Scherer, section 3: of every query its row, hits, SI, frames to retrieve, and precision at 1 … depth.
 
     ``distances`` (n, n); ``times``, ``window`` and ``exclude_within`` are plain numbers in one unit.
     """
@@ -19,11 +19,27 @@ def window_precisions(distances, times, window, exclude_within=0, depth=100):
         ]
         similar = {row for row in allowed if abs(times[row] - time) <= window / 2}
         if similar:
-            ranked = sorted(allowed, key=lambda row: (distances[query][row], row))
-            at = [len(similar.intersection(ranked[:k])) / min(k, len(ranked)) for k in range(1, depth + 1)]
-            precision = len(similar.intersection(ranked[: len(similar)])) / len(similar)
-            judged.append((query, precision, len(similar), len(similar) / len(allowed), at))
+            ks = range(1, depth + 1)
+            at = [expected_hits(distances[query], allowed, similar, k) / min(k, len(allowed)) for k in ks]
+            hits = expected_hits(distances[query], allowed, similar, len(similar))
+            judged.append((query, hits, len(similar), len(allowed), at))
     return judged
+
+
+def expected_hits(distances, allowed, similar, k):
+    """How many of the k nearest of the ``allowed`` rows are ``similar``, equally near rows being in random order."""
+    hits = 0.0
+    for row in similar:
+        nearer = sum(distances[other] < distances[row] for other in allowed)
+        tied = sum(distances[other] == distances[row] for other in allowed)
+        hits += min(max((k - nearer) / tied, 0), 1)
+    return hits
+
+
+def knn_votes(distances, labels, k):
+    """The label that most of the k nearest have, by (distance, row); of several, the one that is met first."""
+    nearest = [labels[row] for row in np.argsort(distances, kind="stable")[:k]]
+    return max(nearest, key=nearest.count)
 
 
 def hamming_distances(queries, codes):

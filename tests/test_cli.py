@@ -1,5 +1,6 @@
 """The commands of a user, from end to end: what they print, what they leave, how they end."""
 
+import csv
 import json
 import os
 import subprocess
@@ -99,6 +100,26 @@ def test_evaluate_solar(catalog, capsys, tmp_path):
     assert "precision" in run(capsys, "evaluate", "solar", catalog, "--exclude-within", "2h")[1]
 
 
+@pytest.mark.parametrize("metric", ["l2", "hamming"])
+def test_evaluate_solar_by_query_cadence_and_window(metric, catalog, capsys, tmp_path):
+    table = tmp_path / "queries.csv"
+    options = ["--by", "cadence", "--by", "window", "--queries", table, "--metric", metric, "--window", "12h"]
+    report = json.loads(run(capsys, "evaluate", "solar", catalog, *options, "--json")[1])
+    with table.open(encoding="utf-8", newline="") as file:
+        queries = list(csv.DictReader(file))
+    assert list(queries[0]) == ["path", "time", "SI", "RI", "PRI", "FPRI", "PNRI", "FNRI", "precision", "recall"]
+    assert len(queries) == report["n_queries"] == 36
+    assert queries[3]["time"] == "2014-05-01T06:00:00"
+    for name, mean in [*report["counts"].items(), ("precision", report["precision"])]:
+        assert np.mean([float(query[name]) for query in queries]) == pytest.approx(mean)
+    assert [each["cadence_minutes"] for each in report["by_cadence"]] == [120, 240, 360]  # at 12 h, 6 h reach no frame
+    assert [each["window_hours"] for each in report["by_window"]] == [6, 12, 24, 36, 48, 72, 96]
+    assert report["by_window"][1] == report["by_cadence"][0] == {key: report[key] for key in report["by_window"][1]}
+    out = run(capsys, "evaluate", "solar", catalog, *options)[1]
+    for wanted in ("FPRI", "mean of 36", "cadence", "6 h", "96 h"):
+        assert wanted in out
+
+
 def test_train_solar(tmp_path, capsys, frames):
     pytest.importorskip("torch", reason="needs the extra [train]")
     out = tmp_path / "mine.onnx"
@@ -156,6 +177,9 @@ def test_wrong_usage_is_2_and_one_error_line(arguments, capsys):
         (["search", "{catalog}", "{frame}", "--between", "2014", "x"], "--between"),
         (["search", "{catalog}", "{frame}", "--gallery", "x.bmp"], "x.bmp"),
         (["evaluate", "solar", "{catalog}", "--window", "x"], "--window"),
+        (["evaluate", "solar", "{catalog}", "--window", "1h"], "window: no frame has another within 0.5 h"),
+        (["evaluate", "solar", "{catalog}", "--queries", "x.txt"], "--queries x.txt"),
+        (["evaluate", "solar", "{catalog}", "--plot", "nowhere/x.png"], "--plot nowhere/x.png"),
         (["evaluate", "solar", "nowhere"], "nowhere"),
         (["build", "{frame}", "--encoder", "nothing", "-o", "{new}"], "nothing"),
         (["build", "{frame}", "--encoder", "{encoder}", "-o", "{catalog}"], "exists already"),

@@ -1,4 +1,5 @@
 import json
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -7,7 +8,16 @@ from hypothesis import strategies as st
 from reference import window_precisions
 
 from fasthash.errors import ArgumentError
-from fasthash.evaluation import WindowReport, evaluate_window, recall_at_k
+from fasthash.evaluation import (
+    WindowReport,
+    block_interval,
+    distances_in_time,
+    evaluate_cadences,
+    evaluate_window,
+    evaluate_windows,
+    recall_at_k,
+    thin,
+)
 
 START = np.datetime64("2014-02-25T00:00:00.000")
 HOUR = np.timedelta64(3_600_000, "ms")
@@ -57,16 +67,135 @@ def test_agrees_with_the_oracle(archive, window, exclude_within, depth):
             evaluate_window(*arguments)
         return
     report = evaluate_window(*arguments, depth=depth, k_at=(1, depth))
-    queries, precisions, similar, chances, curves = zip(*judged, strict=True)
+    queries, hits, similar, candidates, curves = zip(*judged, strict=True)
+    precisions = np.divide(hits, similar)
     np.testing.assert_array_equal(report.queries, queries)
     np.testing.assert_array_equal(report.query_similar, similar)
-    np.testing.assert_allclose(report.query_precision, precisions)
-    np.testing.assert_allclose(report.curve, np.mean(curves, axis=0))
-    np.testing.assert_allclose(report.chance, np.mean(chances))
+    np.testing.assert_array_equal(report.query_candidates, candidates)
+    np.testing.assert_allclose(report.query_hits, hits, atol=1e-12)
+    np.testing.assert_allclose(report.query_precision, precisions, atol=1e-12)
+    np.testing.assert_allclose(report.curve, np.mean(curves, axis=0), atol=1e-12)
+    np.testing.assert_allclose(report.chance, np.divide(similar, candidates).mean())
     assert report.precision == report.recall == pytest.approx(np.mean(precisions))
     assert report.precision_at == pytest.approx({1: report.curve[0], depth: report.curve[-1]})
     assert (report.n_queries, report.si_mean) == (len(judged), pytest.approx(np.mean(similar)))
     assert (report.curve <= report.ceiling + 1e-12).all()
+
+
+@given(st.lists(st.integers(0, 3), min_size=3, max_size=5), st.sampled_from([0, 6]))
+@settings(max_examples=40, deadline=None)
+def test_ties_are_the_mean_over_every_order_of_the_rows(codes, exclude_within):
+    codes, hours = np.array(codes, np.uint8)[:, None], np.array([0, 8, 20, 30, 52])[: len(codes)]
+    report = evaluate_window(codes, START + hours * HOUR, exclude_within=exclude_within, metric="hamming")
+    distances, hits = oracle_distances(codes, "hamming"), np.zeros(len(codes))
+    for order in permutations(range(len(codes))):
+        for query in report.queries:
+            apart = np.abs(hours - hours[query])
+            allowed = [row for row in order if row != query and (exclude_within == 0 or apart[row] > exclude_within)]
+            nearest = sorted(allowed, key=lambda row: distances[query, row])[: (apart[allowed] <= 24).sum()]
+            hits[query] += (apart[nearest] <= 24).mean()
+    orders = len(list(permutations(range(len(codes)))))
+    np.testing.assert_allclose(report.query_precision, hits[report.queries] / orders, atol=1e-12)
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine", "hamming"])
+def test_hashes_that_are_all_the_same_are_at_chance_exactly(metric):
+    hashes = np.ones((700, 2), np.uint8 if metric == "hamming" else np.float32)
+    report = evaluate_window(hashes, every(2, 700), metric=metric)
+    np.testing.assert_allclose(report.query_precision, report.query_similar / 699)
+    np.testing.assert_allclose(report.curve, report.chance)
+    assert report.n_copies == 700
+
+
+def test_the_counts_are_those_of_the_sets():
+    rng = np.random.default_rng(6)
+    hashes, hours = rng.normal(size=(40, 2)).astype(np.float32), np.arange(40) * 5
+    report = evaluate_window(hashes, START + hours * HOUR, exclude_within=6)
+    counts, distances = report.counts(), oracle_distances(hashes, "l2")
+    for place, query in enumerate(report.queries):
+        apart = np.abs(hours - hours[query])
+        everything = set(np.flatnonzero(apart > 6))
+        similar = {row for row in everything if apart[row] <= 24}
+        retrieved = set(sorted(everything, key=lambda row: distances[query, row])[: len(similar)])
+        assert {name: values[place] for name, values in counts.items()} == {
+            "SI": len(similar),
+            "RI": len(retrieved),
+            "PRI": len(retrieved & similar),
+            "FPRI": len(retrieved - similar),
+            "PNRI": len(similar - retrieved),
+            "FNRI": len(everything - similar - retrieved),
+        }
+    assert report.to_dict()["counts"] == pytest.approx({name: values.mean() for name, values in counts.items()})
+    np.testing.assert_allclose(counts["PRI"] / (counts["PRI"] + counts["FPRI"]), report.query_precision)
+
+
+@pytest.mark.parametrize("metric", ["l2", "hamming"])
+def test_several_windows_are_as_good_as_one_by_one(metric):
+    rng = np.random.default_rng(7)
+    hashes = rng.integers(0, 4, (90, 2), dtype=np.uint8)
+    hashes = hashes if metric == "hamming" else hashes.astype(np.float32)
+    windows = ["2h", "96h", "12h", "36h"]  # no other frame is within an hour
+    reports = evaluate_windows(hashes, every(3, 90), windows, "3h", metric, depth=20)
+    assert [report.window_hours for report in reports] == [96, 12, 36]
+    for report in reports:
+        alone = evaluate_window(hashes, every(3, 90), report.window_hours, "3h", metric, depth=20)
+        assert report.to_dict() == alone.to_dict()
+        np.testing.assert_array_equal(report.query_hits, alone.query_hits)
+        np.testing.assert_array_equal(report.curve_ci95, alone.curve_ci95)
+    assert evaluate_windows(hashes, every(3, 90), ["2h"], "3h", metric) == []
+
+
+def test_cadences_are_those_of_thinner_series():
+    rng = np.random.default_rng(8)
+    hashes, times = np.cumsum(rng.normal(size=(240, 3)), axis=0).astype(np.float32), every(2, 240)
+    order = rng.permutation(240)
+    reports = evaluate_cadences(hashes[order], times[order], ["12h", "6min", "2h", "6h", "50h"], exclude_within=2)
+    assert [report.cadence_minutes for report in reports] == [360, 720]  # 2 h is the series', and 50 h have no window
+    for step, report in zip([3, 6], reports, strict=True):
+        alone = evaluate_window(hashes[::step], times[::step], exclude_within=2)
+        assert report.to_dict() == {
+            key: pytest.approx(value) if isinstance(value, (float, list, dict)) else value
+            for key, value in alone.to_dict().items()
+        }
+
+
+@given(st.lists(st.sampled_from([0, 1, 2, 3, 40]), min_size=1, max_size=40), st.integers(0, 12))
+def test_thinning_keeps_frames_at_least_a_cadence_apart_and_no_fewer(gaps, cadence):
+    hours = np.cumsum([0, *gaps])
+    shuffled = np.random.default_rng(len(gaps)).permutation(len(hours))
+    times = (START + hours * HOUR)[shuffled]
+    kept = thin(np.append(times, np.datetime64("NaT")), cadence)
+    chosen = (times[kept] - START) / HOUR
+    step = cadence - np.median(np.diff(np.unique(hours)) if np.ptp(hours) else 0) / 10
+    assert chosen[0] == 0
+    assert (np.diff(chosen) >= step).all()
+    for dropped in np.setdiff1d(np.arange(len(times)), kept):
+        gap = (times[dropped] - START) / HOUR - chosen
+        assert ((gap >= 0) & (gap < step)).any()
+
+
+def test_thinning_forgives_what_comes_a_little_early():
+    jitter = np.random.default_rng(9).integers(-1000, 1001, 100).astype("timedelta64[ms]")
+    kept = thin(every(0.2, 100) + jitter, "1h")
+    np.testing.assert_array_equal(kept, np.arange(0, 100, 5))
+
+
+def test_distances_in_time_are_those_of_pairs_within_reach():
+    hashes = np.arange(300, dtype=np.float32)[:, None]
+    hours, distances = distances_in_time(hashes, every(2, 300), reach="3d", n_pairs=500)
+    assert len(hours) == 500
+    np.testing.assert_array_equal(distances, np.abs(hours) / 2)
+    assert (np.abs(hours) <= 72).all()
+    assert (hours != 0).all()
+    hours, distances = distances_in_time(np.packbits(np.eye(8, dtype=bool), axis=1), every(2, 8), "hamming")
+    assert sorted(hours) == sorted(2.0 * (i - j) for i in range(8) for j in range(8) if i != j)
+    assert set(distances) == {2}
+    # The only two frames that are near each other are found among many that are far from all.
+    sparse = np.append(every(24 * 20, 200), START + HOUR)
+    hours, distances = distances_in_time(np.arange(201, dtype=np.float32)[:, None], sparse)
+    assert sorted(zip(hours, distances, strict=True)) == [(-1, 200), (1, 200)]
+    with pytest.raises(ArgumentError, match="reach: no frame has another within 5min"):
+        distances_in_time(np.zeros((201, 1), np.float32), sparse, reach="5min")
 
 
 @pytest.mark.parametrize("exclude_within", [0, 6])
@@ -146,6 +275,18 @@ def test_the_interval_is_reproducible_and_knows_that_frames_are_not_independent(
     assert (report.curve <= report.curve_ci95[1]).all()
     by_frame = evaluate_window(hashes, times, block="1h")
     assert np.ptp(report.ci95) > 2 * np.ptp(by_frame.ci95)
+
+
+def test_the_interval_over_blocks_is_the_normal_one_where_blocks_are_many():
+    rng = np.random.default_rng(3)
+    sizes = np.full(400, 7)
+    means = rng.normal(0.5, 0.1, 400)
+    low, high = block_interval((means * sizes)[:, None], sizes, seed=0)[:, 0]
+    half = 1.96 * means.std() / np.sqrt(400)
+    assert (low, high) == pytest.approx((means.mean() - half, means.mean() + half), abs=0.15 * half)
+    # A block weighs as much as it holds: one hit in one frame, none in nine.
+    low, high = block_interval(np.tile([1.0, 0.0], 200)[:, None], np.tile([1, 9], 200), seed=0)[:, 0]
+    assert 0.08 < low < 0.1 < high < 0.12
 
 
 def test_one_block_gives_an_interval_without_width():

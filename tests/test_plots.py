@@ -5,12 +5,15 @@ import numpy as np
 import pytest
 
 from fasthash.errors import ArgumentError, FastHashError
+from fasthash.evaluation import distances_in_time, evaluate_windows
 from fasthash.plots import (
     Picture,
     distance_against_time,
+    evaluation_sheet,
     field_comparison,
     gallery,
     magnetic_regions,
+    precision_by_window,
     precision_curve,
 )
 
@@ -55,7 +58,19 @@ def draw_regions(path):
     magnetic_regions(disk(64), labels, path, cell=4, disk=(31.5, 31.5, 30.4), rotation=180.0, title="Regions")
 
 
-DRAW = [draw_gallery, draw_curve, draw_distances, draw_fields, draw_regions]
+def draw_windows(path):
+    hours, precision = np.array([6, 24, 96]), np.array([0.5, 0.8, 0.7])
+    precision_by_window(hours, precision, hours / 1000, path, interval=[precision - 0.1, precision + 0.1])
+
+
+def draw_sheet(path):
+    hashes = np.arange(60, dtype=np.float32)[:, None]
+    times = np.datetime64("2014-01-01T00:00:00.000") + np.arange(60) * np.timedelta64(2, "h")
+    reports = evaluate_windows(hashes, times)
+    evaluation_sheet(reports[4], reports, *distances_in_time(hashes, times), path, title="Steadily changing")
+
+
+DRAW = [draw_gallery, draw_curve, draw_distances, draw_fields, draw_regions, draw_windows, draw_sheet]
 
 
 @pytest.mark.parametrize("draw", DRAW)
@@ -117,7 +132,17 @@ def test_the_smallest_inputs_make_pictures(tmp_path):
     gallery(Picture(), [], tmp_path / "gallery.png")
     precision_curve([0.5], 0.1, tmp_path / "curve.png")
     distance_against_time([0.0], [0.0], tmp_path / "distances.png", window_hours=None)
-    assert len(list(tmp_path.iterdir())) == 3
+    precision_by_window([48], [0.9], [0.1], tmp_path / "windows.png")
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_sheet_is_three_charts_wide(tmp_path):
+    draw_sheet(tmp_path / "sheet.png")
+    draw_curve(tmp_path / "curve.png")
+    sheet, curve = pixels(tmp_path / "sheet.png"), pixels(tmp_path / "curve.png")
+    assert sheet.shape[0] == curve.shape[0]
+    blue = np.abs(sheet - np.array([0x00, 0x72, 0xB2]) / 255).max(axis=2) < 0.02
+    assert all(third.any() for third in np.array_split(blue, 3, axis=1))
 
 
 def pixels(path):
@@ -164,6 +189,8 @@ def test_a_magnetogram_is_grey_about_zero_and_stands_as_in_fits(tmp_path):
             lambda path: magnetic_regions(np.zeros((4, 4)), np.zeros((4, 4)), path, cell=1, disk=(2, 2, 2)),
             r"field, labels: expected shapes \(H, W\) and integers \(h, w\), got \(4, 4\) and float64 \(4, 4\)",
         ),
+        (lambda path: precision_by_window([], [], [], path), r"window_hours: expected shape \(n,\), got \(0,\)"),
+        (lambda path: precision_by_window([6, 12], [1, 1], [1], path), r"chance: expected shape \(2,\), got \(1,\)"),
         (lambda path: distance_against_time([1, 2], [1], path), "hours, distances: expected the same shape"),
     ],
 )

@@ -90,8 +90,11 @@ class SmoothModel:
         px, py = np.cos(latitude) * np.sin(longitude), np.sin(latitude) * cosine - toward * sine
         pz = np.sin(latitude) * sine + toward * cosine
         for k in np.flatnonzero(pz > -0.1):
-            cosine_away = np.minimum(px[k] * x + py[k] * y + pz[k] * z, 1)  # beyond 1 off the disk alone
-            image += peak[k] * np.exp((cosine_away - 1) / sigma[k] ** 2)
+            near = tuple(
+                slice(*np.searchsorted(west, (place[k] - 4 * sigma[k], place[k] + 4 * sigma[k]))) for place in (py, px)
+            )
+            cosine_away = np.minimum(px[k] * x[near] + py[k] * y[near] + pz[k] * z[near], 1)  # beyond 1 off the disk
+            image[near] += peak[k] * np.exp((cosine_away - 1) / sigma[k] ** 2)
         if self.projected:
             image *= z
         image += self.noise * np.random.default_rng([seed, 7, round(days * 86400)]).standard_normal(image.shape)
