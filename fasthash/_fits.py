@@ -70,6 +70,20 @@ def find_image(data: bytes, limits: "Limits") -> Found:
     raise ReadError(f"no two-dimensional image in this FITS file{others[:200]}")
 
 
+def image_end(head: bytes) -> int:
+    """The byte at which the first two-dimensional image ends, told by the headers in ``head``, a file's beginning.
+
+    Raises ReadError where there is no such header.
+    """
+    start = 0
+    while True:
+        cards, body = _cards(head, start)
+        end = body + _data_bytes(cards)
+        if _is_plane(_shape(cards, "Z" if cards.get("ZIMAGE") == "T" else "")):
+            return end
+        start = end + (-end % _BLOCK)
+
+
 def _is_plane(shape: tuple[int, ...]) -> bool:
     return len(shape) >= 2 and sum(length != 1 for length in shape) <= 2
 

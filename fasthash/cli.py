@@ -88,6 +88,38 @@ def _simulate(args: argparse.Namespace) -> None:
     print(f"{len(files)} simulated magnetograms in {args.out}")
 
 
+def _fetch_solar(args: argparse.Namespace) -> None:
+    from fasthash.solar.fetch import fetch
+
+    def clear() -> None:
+        if sys.stderr.isatty():  # on a terminal the line of progress may still be open
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+    def say(line: str) -> None:
+        clear()
+        _say(line)
+
+    report = fetch(args.out, args.start, args.end, args.cadence, args.email, args.series, Progress("fetched"), say)
+    for why in dict.fromkeys(report.unusable.values()):
+        say(f"left out, {why}: {_some([t_rec for t_rec, reason in report.unusable.items() if reason == why])}")
+    if report.poor:
+        say(f"fetched, but HMI calls the quality poor: {_some(report.poor)}")
+    there = f", {report.present} were there already" if report.present else ""
+    clear()
+    print(f"{args.out}: {len(report.fetched)} magnetograms of {args.series} fetched{there}", flush=True)
+    if report.failed:
+        t_rec, why = next(iter(report.failed.items()))
+        count = len(report.failed)
+        raise FastHashError(f"{count} frames could not be had, the first {t_rec}: {why}; run it again to go on")
+    if not report.fetched and not report.present:
+        raise FastHashError(f"{args.series} has no usable frame from {args.start} to {args.end}")
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
+
+
 def _info(args: argparse.Namespace) -> None:
     import platform
     from importlib.metadata import PackageNotFoundError, version
@@ -502,6 +534,28 @@ def _parser() -> argparse.ArgumentParser:
     )
     simulate.add_argument(
         "--missing", type=float, default=0.0, metavar="SHARE", help="of each disk, lost in blocks of NaN (default: 0)"
+    )
+
+    fetch = _group(verbs, "fetch", "Get real images from their archives.")
+    hmi = verb(
+        fetch,
+        "solar",
+        _fetch_solar,
+        "Get magnetograms of SDO/HMI from JSOC, by SunPy (needs fasthash[solar] and the network). "
+        "Register your e-mail address there first: http://jsoc.stanford.edu/ajax/register_email.html . "
+        "Run it again after any interruption: it goes on. A frame of 4096 x 4096 pixels has about 14 MB.",
+        "fetch solar frames --start 2014-05-01 --end 2014-06-01 --cadence 1h --email you@example.org",
+    )
+    hmi.add_argument("out", metavar="OUT", help="folder for the files, one a frame, named by T_REC")
+    hmi.add_argument("--start", required=True, metavar="ISO", help="first frame, UTC: 2014-05-01T00:00")
+    hmi.add_argument("--end", required=True, metavar="ISO", help="no frame from here on, UTC")
+    hmi.add_argument("--cadence", required=True, metavar="1h", help="time between frames: 12min, 1h, 1d")
+    hmi.add_argument("--email", required=True, metavar="ADDRESS", help="your address, as registered at JSOC")
+    hmi.add_argument(
+        "--series",
+        default="hmi.M_720s",
+        metavar="NAME",
+        help="hmi.M_720s: every 12 min, averaged (default); hmi.M_45s: every 45 s, noisier",
     )
 
     info = verb(verbs, "info", _info, "Show versions, instruction set, threads and encoders.", "info --json")

@@ -59,6 +59,15 @@ def disk_from_header(header: Mapping[str, Any]) -> Disk | None:
     return Disk(x - 1.0, y - 1.0, radius, rotation)
 
 
+def hmi_gauss(header: Mapping[str, Any]) -> float:
+    """The factor that brings an instrument's field to HMI's: MDI reads 1.40 times as much (Liu et al. 2012).
+
+    Solar Physics 279, 295; the ratio of calibrated line-of-sight full-disk magnetograms. 1 for any other instrument.
+    """
+    names = {str(header.get(key, "")).strip().upper() for key in ("INSTRUME", "TELESCOP")}
+    return 1 / 1.40 if names & {"MDI", "SOHO/MDI"} else 1.0
+
+
 def to_gauss(image: Image, grey_range: tuple[float, float] = (-1000.0, 1000.0)) -> NDArray[np.float32]:
     """The image's pixels in gauss, rows running up as in FITS.
 
