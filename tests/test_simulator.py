@@ -482,7 +482,9 @@ def test_simulate_is_repeatable_and_sorted(tmp_path):
     assert sorted((tmp_path / "a").iterdir()) == first
 
 
-def test_the_next_process_needs_neither_compiler_nor_fits_library(tmp_path):
+def test_the_next_process_needs_neither_compiler_nor_fits_library(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    simulator._draw.cache_clear()
     simulate(tmp_path, START, 1, 1440, 16)  # the kernel is kept from here on
     code = (
         "import sys\n"

@@ -67,8 +67,8 @@ class FieldModel:
 
     ``network_flux`` (Mx) and ``network_sigma``: median and spread of the log-normal fluxes of network elements.
     ``plage_flux``: Mx, mean of the exponential of plage elements. ``plage_field``: G, mean over the plage of one
-    polarity when it is new. ``diffusion``: cm^2/s, of elements by supergranulation. ``spot_field``: G, mean over the
-    area of a spot.
+    polarity when it is new. ``diffusion``: cm^2/s, of elements by supergranulation, as in models of the transport of
+    flux (Sheeley 2005, Living Reviews in Solar Physics 2, 5). ``spot_field``: G, mean over the area of a spot.
     """
 
     network_flux: float = 3.3e18
