@@ -1,5 +1,7 @@
 """The simulated Sun: where things are, how they move, and what its files say."""
 
+import subprocess
+import sys
 from datetime import datetime
 
 import numpy as np
@@ -340,6 +342,47 @@ def test_leading_polarity_lies_west_and_equatorward():
         assert abs(leading[0]) < abs(following[0])
 
 
+def test_regions_emerge_grow_and_decay():
+    table = statistical_regions(START, 60, seed=2)
+    for i in range(0, len(table), 7):
+        knots = table.knots[table.knots["region"] == i]
+        area, flux = knots["area"], knots["flux"]
+        top = area.argmax()
+        assert area[0] == flux[0] == area[-1] == flux[-1] == 0
+        assert (np.diff(area[: top + 1]) > 0).all()
+        assert (np.diff(area[top:]) <= 0).all()
+        assert knots["time"][top] - knots["time"][0] < knots["time"][-1] - knots["time"][top]  # it decays more slowly
+        assert flux[np.flatnonzero(area)[-1] + 1] > 0  # plage outlives the spots
+
+
+def test_polarities_of_a_young_region_move_apart():
+    when = days(START)
+    table = spot_at(10.0, 100.0, when)
+    born = table.birth[0]
+
+    def width(t):
+        field = simulator._spots(table, t, 0, FieldModel()).field.astype(float)
+        longitude = np.degrees(np.arctan2(field[1], field[0]))
+        leading, following = (np.average(longitude[s], weights=field[5, s]) for s in (field[5] > 0, field[5] < 0))
+        return leading - following
+
+    assert 0 < width(born + 0.1) < width(born + 1.5) < width(born + 4)
+    assert width(born + 4) == pytest.approx(width(born + 20), abs=0.3)  # the rotation shears it a little
+
+
+def test_a_third_of_the_regions_stand_in_nests():
+    table = statistical_regions(START, 600, seed=1)
+    block = table.key // 1000
+
+    def neighbours(longitude):
+        apart = np.abs((longitude[:, None] - longitude + 180) % 360 - 180)
+        close = (apart < 5) & (np.abs(table.latitude[:, None] - table.latitude) < 5) & (block[:, None] == block)
+        return (close.sum(axis=1) > 1).mean()
+
+    by_chance = neighbours(np.random.default_rng(0).uniform(0, 360, len(table)))
+    assert neighbours(table.longitude) > by_chance + 0.25
+
+
 def test_cycle_makes_the_butterfly():
     rising, falling = statistical_regions("2011-02-01", 300), statistical_regions("2016-08-01", 300)
     assert np.mean(np.abs(rising.latitude)) > 17
@@ -437,6 +480,20 @@ def test_simulate_is_repeatable_and_sorted(tmp_path):
     assert first[1].read_bytes() == other[0].read_bytes()
     assert first[2].read_bytes() == other[2].read_bytes()
     assert sorted((tmp_path / "a").iterdir()) == first
+
+
+def test_the_next_process_needs_neither_compiler_nor_fits_library(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    simulator._draw.cache_clear()
+    simulate(tmp_path, START, 1, 1440, 16)  # the kernel is kept from here on
+    code = (
+        "import sys\n"
+        "from fasthash.solar.simulator import simulate\n"
+        f"simulate({str(tmp_path)!r}, '2014-04-02', 1, 1440, 16)\n"
+        "print([name for name in ('numba', 'astropy') if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,10 @@ def _cycle(days: float) -> tuple[int, float]:
 
 
 def hale_polarity(latitude: float, days: float) -> float:
-    """Sign of the leading polarity by Hale's law: negative in the north in cycles of even number."""
+    """Sign of the leading polarity by Hale's law: negative in the north in cycles of even number.
+
+    Hale, Ellerman, Nicholson and Joy (1919, ApJ 49, 153), as are the tilts of Joy's law.
+    """
     cycle, _ = _cycle(days)
     return float((-1) ** (cycle + 1) * (1 if latitude >= 0 else -1))
 
@@ -123,16 +126,19 @@ def _separation(area: float) -> float:
 
 
 def _tilt(rng: np.random.Generator, latitude: float) -> float:
-    """Joy's law (half the latitude) with its scatter, in degrees."""
+    """Joy's law with its scatter, in degrees: half a degree a degree of latitude (Li and Ulrich 2012, ApJ 758, 115)."""
     return float(0.5 * abs(latitude) + rng.normal(0, 18))
 
 
 def statistical_regions(start: Any, days: float, seed: int = 0, activity: float = 1.0) -> ActiveRegions:
     """Active regions as the solar cycle makes them, for ``days`` from ``start`` (UTC) on.
 
-    Rate and latitude follow the date's place in the solar cycle: the butterfly of Hathaway (2011), log-normal areas,
-    a third of the regions in nests, Hale's and Joy's laws. ``activity`` scales the rate (0: a Sun without regions).
-    The same seed gives the same regions at the same date whatever ``start`` and ``days`` are.
+    Rate and latitude follow the date's place in the solar cycle: the butterfly of Hathaway (2011, Solar Physics 273,
+    221). Greatest areas are log-normal (Baumann and Solanki 2005, A&A 443, 1061), and spots decay in a day for every 10
+    millionths (the rule of Gnevyshev and Waldmeier; Petrovay and van Driel-Gesztelyi 1997, Solar Physics 176, 249). A
+    third of the regions emerge in nests (Castenmiller, Zwaan and van der Zalm 1986, Solar Physics 105, 237), one in
+    twenty breaks Hale's law (Munoz-Jaramillo et al., arXiv:2203.11898). ``activity`` scales the rate (0: a Sun without
+    regions). The same seed gives the same regions at the same date whatever ``start`` and ``days`` are.
     Raises ArgumentError.
     """
     first = to_days(instant(start, "start"))
@@ -165,7 +171,7 @@ def _draw_block(block: int, seed: int, activity: float) -> Iterable[tuple[tuple[
         nests.append((latitude, longitude))
         birth = (block + rng.random()) * BLOCK_DAYS
         area = float(np.clip(rng.lognormal(np.log(50), 1.2), 5, 3000))
-        rise, decay = 1 + area**0.25, np.clip(area / 10, 2, 45)  # spots live a day for every 10 millionths
+        rise, decay = 1 + area**0.25, np.clip(area / 10, 2, 45)
         when = birth + np.cumsum([0, rise / 2, rise / 2, decay / 2, decay / 2])
         sign = hale_polarity(latitude, middle) * (1 if rng.random() < 0.95 else -1)
         row = (block * 1000 + i, latitude, longitude % 360, birth, _separation(area), _tilt(rng, latitude), sign)

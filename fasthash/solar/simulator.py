@@ -3,7 +3,9 @@
 The Sun is a bag of magnetic concentrations, each a place, a flux and a width: spots, which follow their active
 region, and small elements of plage and of the quiet network, which live for two days each. A frame is all of them,
 moved along by the Sun's rotation, projected and added up as Gaussians no narrower than a pixel, plus noise; so the
-flux is the same at every image size. More physics is another source of concentrations beside `_spots` and `_elements`.
+flux is the same at every image size. Plage spreads by supergranular diffusion and drifts to the poles (`ephemeris`);
+where regions stand, and how they grow and decay, is said in `active_regions`. More physics is another source of
+concentrations beside `_spots` and `_elements`. How like the Sun the frames are, `fasthash.solar.compare` measures.
 
 Every random number comes from a generator seeded by the seed and by what it is for (a region, two days of elements,
 the noise of one instant): a frame is the same whichever others were made before.
@@ -49,6 +51,7 @@ LIMB_NOISE = 0.5  # by which the noise grows from the middle of the disk to the 
 
 ELEMENT_LIFE = 2.0  # days
 NETWORK_ELEMENTS, NETWORK_CELLS = 40_000, 8_000  # on the whole Sun
+NETWORK_LARGEST = 2e20  # Mx; a wide log-normal would make elements as large as regions
 SAME_SIGN = 0.7  # of a network cell's elements
 CLUMP, CLUMP_DEGREES = 6, 0.5  # elements of plage a clump, and how far they lie from its middle
 NETWORK_PEAK, PLAGE_PEAK = 90.0, 300.0  # G, in the middle of an element
@@ -64,8 +67,8 @@ class FieldModel:
 
     ``network_flux`` (Mx) and ``network_sigma``: median and spread of the log-normal fluxes of network elements.
     ``plage_flux``: Mx, mean of the exponential of plage elements. ``plage_field``: G, mean over the plage of one
-    polarity when it is new. ``diffusion``: cm^2/s, of elements by supergranulation. ``spot_field``: G, mean over the
-    area of a spot.
+    polarity when it is new. ``diffusion``: cm^2/s, of elements by supergranulation, as in models of the transport of
+    flux (Sheeley 2005, Living Reviews in Solar Physics 2, 5). ``spot_field``: G, mean over the area of a spot.
     """
 
     network_flux: float = 3.3e18
@@ -105,7 +108,7 @@ class _Concentrations:
         """From places (degrees, Carrington) at birth, fluxes (Mx) and peak fields (G) of Gaussians; all (n,)."""
         life = 0.0 if birth is None else ELEMENT_LIFE
         drift = np.zeros(1) if birth is None else np.radians(carrington_drift(latitude))
-        lat, lon = np.radians(latitude), np.radians(longitude)
+        lat, lon = (np.radians(angle).astype(np.float32) for angle in (latitude, longitude))
         gauss = flux / _RADIUS_CM**2
         width = np.sqrt(np.abs(gauss) / (2 * np.pi * peak))
         born = np.zeros(1) if birth is None else birth - start
@@ -130,6 +133,7 @@ def _network(rng: np.random.Generator, model: FieldModel) -> tuple[NDArray[np.fl
     longitude += 1.2 * np.cos(angle) / np.maximum(np.cos(np.radians(latitude)), 0.02)
     latitude = np.clip(latitude + 1.2 * np.sin(angle), -90, 90)
     flux = rng.lognormal(np.log(model.network_flux), model.network_sigma, NETWORK_ELEMENTS)
+    flux = np.minimum(flux, NETWORK_LARGEST)
     own = rng.choice([-1.0, 1.0], NETWORK_CELLS)[cell]  # a cell has a sign that most of its elements share
     return latitude, longitude, flux * np.where(rng.random(NETWORK_ELEMENTS) < SAME_SIGN, own, -own)
 
@@ -177,11 +181,11 @@ def _plage(
 def _elements(regions: ActiveRegions, epoch: int, seed: int, model: FieldModel) -> _Concentrations:
     """Elements born in the ``epoch``-th span of two days: network, and plage of the regions alive then."""
     rng = np.random.default_rng([seed, 1, epoch])
-    parts, birth = [_network(rng, model)], [(epoch + rng.random(NETWORK_ELEMENTS)) * ELEMENT_LIFE]
+    parts, birth = [_network(rng, model)], [(epoch + np.sort(rng.random(NETWORK_ELEMENTS))) * ELEMENT_LIFE]
     middle = (epoch + 1.0) * ELEMENT_LIFE  # when most of them are in full strength
     for i, area, flux in zip(*regions.at(middle), strict=True):
         rng = np.random.default_rng([seed, 2, epoch, int(regions.key[i])])
-        born = (epoch + rng.random(2 * _elements_per_polarity(flux, model))) * ELEMENT_LIFE
+        born = (epoch + np.sort(rng.random((2, _elements_per_polarity(flux, model)))).ravel()) * ELEMENT_LIFE
         latitude, longitude, field = _plage(regions, i, flux, area, middle, rng, model)
         longitude = longitude + carrington_drift(latitude) * (born - middle)
         parts.append((latitude, longitude, field))
