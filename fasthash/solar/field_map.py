@@ -19,7 +19,7 @@ from fasthash._machine_code import machine_code
 from fasthash._validation import check_int
 from fasthash.errors import ReadError
 from fasthash.io import Image
-from fasthash.solar.magnetogram import Disk, disk_from_header, hmi_gauss, to_gauss
+from fasthash.solar.magnetogram import Disk, disk_from_header, disk_of_picture, flatten, hmi_gauss, to_gauss
 
 
 def field_map(pixels: NDArray[np.float32], disk: Disk, size: int = 64) -> NDArray[np.float32]:
@@ -65,7 +65,8 @@ def _disk_of_valid(pixels: NDArray[np.float32]) -> Disk | None:
 class FieldMap:
     """The front end of encoders of kind "field-map": `field_map` of a magnetogram, in HMI's gauss.
 
-    The disk is the header's; without one, it fills the bounding box of the valid pixels. ``size``: cells a side.
+    The disk is the header's; without one, it fills the bounding box of the valid pixels. In a picture it is what stands
+    out from the sky, and the field its departure from the quiet Sun (`flatten`). ``size``: cells a side.
     """
 
     def __init__(self, size: int = 64) -> None:
@@ -82,8 +83,11 @@ class FieldMap:
 
     def describe(self, image: Image, num_threads: int = 1) -> NDArray[np.float32]:  # noqa: ARG002
         """float32 array (size, size), gauss. Raises ReadError where the disk shows no field at all."""
-        pixels = to_gauss(image)
-        disk = disk_from_header(image.header) if image.full_scale is None else None
+        pixels, disk = to_gauss(image), None
+        if image.full_scale is None:
+            disk = disk_from_header(image.header)
+        elif found := disk_of_picture(pixels):
+            pixels, disk = flatten(pixels, found), found
         disk = disk or _disk_of_valid(pixels)
         cells = None if disk is None else field_map(pixels, disk, self.size) * np.float32(hmi_gauss(image.header))
         if cells is None or not cells.any():
