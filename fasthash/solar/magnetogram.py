@@ -134,7 +134,7 @@ def disk_of_picture(pixels: NDArray[np.float32]) -> Disk | None:
     disk = _circle(*_outline(piece))
     if disk is None or disk.radius < _SMALLEST * min(piece.shape):
         return None
-    within = _distance(piece.shape, disk) <= 1
+    within = distance_in_radii(piece.shape, disk) <= 1
     if np.count_nonzero(piece & within) < _ROUND * np.count_nonzero(piece | within):
         return None
     return Disk(disk.x * step, disk.y * step, disk.radius * step, 0.0)
@@ -144,8 +144,8 @@ def _step(pixels: NDArray[np.float32]) -> int:
     return max(1, min(pixels.shape) // _ENOUGH)
 
 
-def _distance(shape: tuple[int, ...], disk: Disk) -> NDArray[np.float32]:
-    """Distance of every pixel from the disk's centre, in radii."""
+def distance_in_radii(shape: tuple[int, ...], disk: Disk) -> NDArray[np.float32]:
+    """Distance of every pixel from the disk's centre: float32 array of ``shape``."""
     centre = zip(shape, (disk.y, disk.x), strict=True)
     y, x = ((np.arange(length, dtype=np.float32) - middle) / disk.radius for length, middle in centre)
     return np.asarray(np.hypot(y[:, None], x), np.float32)
@@ -199,7 +199,7 @@ def flatten(pixels: NDArray[np.float32], disk: Disk) -> NDArray[np.float32]:
 
     The quiet Sun is the median of a ring: in a magnetogram the grey of no field, in white light the limb darkening.
     """
-    ring = np.minimum(_distance(pixels.shape, disk) * _RINGS, _RINGS).astype(np.uint8)
+    ring = np.minimum(distance_in_radii(pixels.shape, disk) * _RINGS, _RINGS).astype(np.uint8)
     step = _step(pixels)
     sample, its_ring = pixels[::step, ::step], ring[::step, ::step]
     quiet = np.full(_RINGS + 1, np.nan, np.float32)
