@@ -194,10 +194,12 @@ def _circle(x: NDArray[np.float64], y: NDArray[np.float64]) -> Disk | None:
     return Disk(float(a), float(b), radius, 0.0)
 
 
-def flatten(pixels: NDArray[np.float32], disk: Disk) -> NDArray[np.float32]:
-    """The departure of each pixel from the quiet Sun at its distance from the centre; NaN at the limb and off the disk.
+def flatten(pixels: NDArray[np.float32], disk: Disk) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Each pixel's departure from the quiet Sun as far from the centre, and the quiet Sun itself, ring by ring.
 
-    The quiet Sun is the median of a ring: in a magnetogram the grey of no field, in white light the limb darkening.
+    float32 arrays (H, W), NaN at the limb and off the disk, and (39,) from the centre outwards, NaN where a ring holds
+    no pixel. The quiet Sun is the median of a ring: in a magnetogram the grey of no field, in white light the limb
+    darkening.
     """
     ring = np.minimum(distance_in_radii(pixels.shape, disk) * _RINGS, _RINGS).astype(np.uint8)
     step = _step(pixels)
@@ -207,7 +209,7 @@ def flatten(pixels: NDArray[np.float32], disk: Disk) -> NDArray[np.float32]:
         values = sample[(its_ring == i) & np.isfinite(sample)]
         if len(values):
             quiet[i] = np.median(values)
-    return np.asarray(pixels - quiet[ring])
+    return np.asarray(pixels - quiet[ring]), quiet[: _RINGS - _LEFT_OUT]
 
 
 class MagnetogramHistogram:
