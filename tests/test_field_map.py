@@ -104,6 +104,7 @@ def test_missing_pixels_and_the_sky_do_not_count():
 def test_without_a_header_the_valid_pixels_tell_the_disk():
     image = sun(size=300, x=140, y=150)
     assert difference(image, Image(image.pixels)) < 0.06
+    assert difference(image, Image(np.nan_to_num(image.pixels))) < 0.06  # a sky of zeros
 
 
 def picture(image, white=1000.0, quiet=127.5, darkening=0.0, sky=0.0):

@@ -67,9 +67,8 @@ def _add_rows() -> Callable[..., None]:
     return machine_code("field-map", Path(__file__).with_name("_cells.py"), compile_it, arguments)
 
 
-def _disk_of_valid(pixels: NDArray[np.float32]) -> Disk | None:
+def _disk_of_valid(valid: NDArray[np.bool_]) -> Disk | None:
     """The disk in the bounding box of the valid pixels, north up; None where there are none."""
-    valid = np.isfinite(pixels)
     rows, columns = np.flatnonzero(valid.any(axis=1)), np.flatnonzero(valid.any(axis=0))
     if not len(rows):
         return None
@@ -82,7 +81,7 @@ def _of_picture(pixels: NDArray[np.float32], size: int) -> NDArray[np.float32] |
     disk = disk_of_picture(pixels)
     if disk is None:
         known = pixels[np.isfinite(pixels)]
-        whole = _disk_of_valid(pixels) if len(known) and known.min() < known.max() else None
+        whole = _disk_of_valid(np.isfinite(pixels)) if len(known) and known.min() < known.max() else None
         return None if whole is None else field_map(pixels, whole, size)
     pixels, quiet = flatten(pixels, disk)
     cells = field_map(pixels, disk, size)
@@ -119,7 +118,8 @@ class FieldMap:
         if image.full_scale is not None:
             cells = _of_picture(pixels, self.size)
         else:
-            disk = disk_from_header(image.header) or _disk_of_valid(pixels)
+            # Pixels of exactly 0 are a sky that was filled with zeros: on the disk there is noise.
+            disk = disk_from_header(image.header) or _disk_of_valid(np.isfinite(pixels) & (pixels != 0))
             cells = None if disk is None else field_map(pixels, disk, self.size) * np.float32(hmi_gauss(image.header))
         if cells is None or not cells.any():
             raise ReadError(f"{image.path or 'image'}: no field on the solar disk: every pixel is missing or zero")
