@@ -1,0 +1,152 @@
+"""What each part of the best solar preset gives: short trainings with one part changed, side by side.
+
+    python benchmarks/ablation_solar.py WORLDS [STEPS]        make ablation
+
+WORLDS is the folder that `make solar` trains on. Every row is trained with the same seed for STEPS steps (400 unless
+said; the shipped encoder had many times more) and measured on two simulated Suns that no training saw: one of the
+simulator's default field model, and one of two smooth Gaussians a region. Precision with k = the number of similar
+images, 48-h window, and with everything within 6 h excluded.
+"""
+
+import multiprocessing
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fasthash import load_encoder
+from fasthash.codes import binarize
+from fasthash.descriptor import GridHistogram
+from fasthash.evaluation import evaluate_window
+from fasthash.io import Image
+from fasthash.solar import metric_learning
+from fasthash.solar.active_regions import statistical_regions
+from fasthash.solar.ephemeris import observer, to_days
+from fasthash.solar.field_map import field_map
+from fasthash.solar.magnetogram import Disk, MagnetogramHistogram
+from fasthash.solar.simulator import FIELD_OF_VIEW, render
+from fasthash.solar.worlds import SmoothModel, find_worlds, read_world
+
+SEED, SIZE, DAYS, CADENCE_HOURS = 1, 256, 120, 2
+SMOOTH = SmoothModel(
+    fill=0.93, separation=1, width=1, patches=1, peak=800, growth=0.6, plage=20, network=4, projected=True, noise=10
+)
+
+
+def frames(smooth: bool) -> Iterator[tuple[NDArray[np.float32], Disk, np.datetime64]]:
+    """Pixels, disk and time of every frame of a test Sun."""
+    start = np.datetime64("2012-05-01" if smooth else "2014-03-01", "ms")
+    seed = 2012 if smooth else 2014
+    regions = statistical_regions(start, DAYS, seed)
+    for time in start + np.arange(0, DAYS * 24, CADENCE_HOURS) * np.timedelta64(1, "h"):
+        when: datetime = time.astype(datetime)
+        if smooth:
+            pixels, radius = SMOOTH.render(regions, when, SIZE, seed), SIZE / 2 * SMOOTH.fill
+        else:
+            pixels = render(regions, when, SIZE, seed)
+            radius = observer(to_days(when)).angular_radius / (FIELD_OF_VIEW / SIZE)
+        yield pixels, Disk((SIZE - 1) / 2, (SIZE - 1) / 2, radius, 0.0), time
+
+
+def test_sun(smooth: bool) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.datetime64]]:
+    """Field maps, histograms (shares) and times of a test Sun."""
+    histogram = MagnetogramHistogram(GridHistogram())
+    maps, shares, times = [], [], []
+    for pixels, disk, time in frames(smooth):
+        maps.append(field_map(pixels, disk, metric_learning.CELLS))
+        shares.append(histogram.describe(Image(pixels)))
+        times.append(time)
+    return np.stack(maps), np.stack(shares), np.array(times)
+
+
+def half_resolution(maps: NDArray[Any]) -> NDArray[Any]:
+    n, side, _ = maps.shape
+    return maps.reshape(n, side // 2, 2, side // 2, 2).mean((2, 4), dtype=np.float32).astype(maps.dtype)
+
+
+def without_projection() -> Any:
+    """The network of which the code is the signs of the hash itself."""
+    torch = metric_learning.import_torch()
+    net = _network()
+    with torch.no_grad():
+        net.code.weight.copy_(torch.eye(metric_learning.N_BITS))
+        net.code.bias.zero_()
+    for parameter in net.code.parameters():
+        parameter.requires_grad_(False)
+    return net
+
+
+def unaltered(*arguments: Any) -> Any:
+    """The maps as they are, in place of `metric_learning.augment`."""
+    return arguments[1]
+
+
+_network = metric_learning.network
+_FLOATS_ALONE = {"BITS": 0.0, "BALANCE": 0.0, "DECORRELATION": 0.0, "UNIT": 0.0, "network": without_projection}
+# Of each row, what is put in place of metric_learning's own.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "all parts": {},
+    "maps of 32 x 32 cells": {"CELLS": 32, "STRIDES": (1, 2, 1, 2, 2)},
+    "batches of eight Suns, not two": {"SERIES_PER_BATCH": 8, "SPANS_PER_SERIES": 1, "NEAR": 22, "FAR": 14},
+    "bits not balanced within a Sun": {"BALANCE": 0.0},
+    "bits not decorrelated": {"DECORRELATION": 0.0},
+    "neither": {"BALANCE": 0.0, "DECORRELATION": 0.0},
+    "bits are the signs of the hash": {"network": without_projection},
+    "floats alone, bits at their medians": _FLOATS_ALONE,
+    "no augmentation": {"augment": unaltered},
+    "a quarter of the worlds": {"share": 4},
+}
+
+
+def measure(hashes: NDArray[np.float32], codes: NDArray[np.uint8], times: NDArray[np.datetime64]) -> list[float]:
+    pairs: list[tuple[Any, str]] = [(hashes, "l2"), (codes, "hamming")]
+    return [evaluate_window(v, times, "48h", span, m).precision for v, m in pairs for span in ("0h", "6h")]
+
+
+def train_variant(name: str, folder: str, steps: int, suns: list[Any]) -> list[float]:
+    changes = dict(VARIANTS[name])
+    worlds = find_worlds([folder])[0][:: changes.pop("share", 1)]
+    prepare: Callable[[NDArray[Any]], NDArray[Any]] = half_resolution if "CELLS" in changes else lambda maps: maps
+    maps, times = (np.concatenate(parts) for parts in zip(*(read_world(path) for path in worlds), strict=True))
+    maps, row = prepare(maps), []
+    with mock.patch.multiple(metric_learning, **changes):
+        net = metric_learning.train(maps, times, steps, SEED, num_threads=1).network
+        weight, bias = (values.detach().numpy() for values in (net.code.weight, net.code.bias))
+        learned = metric_learning.BITS > 0
+        thresholds = -bias if learned else np.median(metric_learning.hashes_of(net, maps[::20]), axis=0)
+        for fields, _, when in suns:
+            hashes = metric_learning.hashes_of(net, prepare(fields))
+            row += measure(hashes, binarize(hashes, thresholds, weight), when)
+    return row
+
+
+def references(suns: list[Any]) -> Iterator[tuple[str, list[float]]]:
+    """What the best preset is to be compared with, on the same Suns."""
+    paper, rows = load_encoder("solar-paper"), {"square roots of MFGDV": [], "solar-paper": []}
+    for _, shares, when in suns:
+        roots, hashes = np.sqrt(shares), paper.encode_inputs(shares)
+        rows["square roots of MFGDV"] += measure(roots, binarize(roots, np.median(roots, axis=0)), when)
+        rows["solar-paper"] += measure(hashes, paper.binarize(hashes), when)
+    yield from rows.items()
+
+
+def main(folder: str, steps: int = 400) -> None:
+    suns = [test_sun(smooth) for smooth in (False, True)]
+    print(f"{steps} steps each; simulator's field: floats, 6 h excluded, bits, 6 h excluded; smooth field: the same")
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        jobs = {name: pool.submit(train_variant, name, folder, steps, suns) for name in VARIANTS}
+        rows = [*references(suns), *((name, job.result()) for name, job in jobs.items())]
+    for name, row in rows:
+        print(f"| {name} | {' | '.join(f'{value:.3f}'.lstrip('0') for value in row)} |", flush=True)
+
+
+if __name__ == "__main__":
+    if not 2 <= len(sys.argv) <= 3 or not Path(sys.argv[1]).is_dir():
+        sys.exit(__doc__)
+    main(sys.argv[1], *map(int, sys.argv[2:]))
