@@ -576,7 +576,7 @@ def _labels(rows: Any, args: argparse.Namespace) -> Any:
         if not (rows.labels != "").any():
             raise FastHashError(f"{args.catalog}: no image in it has a label; give them by --labels")
         return rows.labels
-    table = {os.path.abspath(path): label for path, label in read_labels(args.labels).items()}
+    table = read_labels(args.labels)
     labels = np.array([table.get(os.path.abspath(path), "") for path in rows.paths], np.str_)
     if not (labels != "").any():
         raise FastHashError(f"{args.labels}: labels none of the {len(labels)} images of {args.catalog}")
