@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from fasthash.solar.compare import Comparison, compare, draw
 from fasthash.solar.simulator import render, write_fits
 
 START = "2014-04-01T00:00"
-HMI = Path(__file__).parents[1] / ".." / "shared" / "data" / "solar" / "hmi.M_720s.20160707_010000_TAI.fits"
 
 
 @pytest.fixture
@@ -79,9 +77,8 @@ def test_what_cannot_be_compared_is_named(frame, tmp_path):
         compare(frame(), size=512)
 
 
-@pytest.mark.skipif(not HMI.exists(), reason=f"{HMI} is not at hand")
-def test_the_field_is_like_that_of_a_real_frame():
-    found = compare(HMI, HMI.parent / "active-regions" / "g2016.txt")
+def test_the_field_is_like_that_of_a_real_frame(real_solar):
+    found = compare(real_solar / "hmi.M_720s.20160707_010000_TAI.fits", real_solar / "active-regions" / "g2016.txt")
     assert found.distance() < 0.08
     real, simulated = (found.to_dict()[name] for name in ("real", "simulated"))
     np.testing.assert_allclose(simulated["quantiles"][:4], real["quantiles"][:4], rtol=0.25)
