@@ -274,7 +274,7 @@ def distances_in_time(
     gap = frames.ms[found] - frames.ms[queries, None]
     near = np.flatnonzero((np.abs(gap) <= reach_ms) & (found != queries[:, None]))
     if len(near) > n_pairs:
-        near = np.random.default_rng(seed).choice(near, n_pairs, replace=False)
+        near = np.random.default_rng(check_int("seed", seed, 0)).choice(near, n_pairs, replace=False)
     return gap.ravel()[near] / _HOUR_MS, distances.ravel()[near].astype(np.float64)
 
 
@@ -480,7 +480,8 @@ def block_interval(totals: NDArray[np.float64], sizes: NDArray[np.int64], seed: 
 
     ``totals`` (n_blocks, m) are the sums of the values in each block, ``sizes`` (n_blocks,) how many they are.
     """
-    drawn = np.random.default_rng(seed).multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=_RESAMPLES)
+    rng = np.random.default_rng(check_int("seed", seed, 0))
+    drawn = rng.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=_RESAMPLES)
     means = (drawn @ totals) / (drawn @ sizes)[:, None]
     return np.asarray(np.quantile(means, [0.025, 0.975], axis=0))
 

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from astropy.io import fits
 
 from fasthash.errors import ArgumentError, ReadError
 from fasthash.solar.active_regions import statistical_regions
@@ -75,6 +76,10 @@ def test_what_cannot_be_compared_is_named(frame, tmp_path):
         compare(tmp_path / "pixels.npy", size=32)
     with pytest.raises(ArgumentError, match="size"):
         compare(frame(), size=512)
+    with fits.open(frame(), mode="update") as hdus:
+        hdus[0].header["CRPIX1"] = 5000.0
+    with pytest.raises(ReadError, match=r"frame\.fits: no valid pixel on the solar disk"):
+        compare(tmp_path / "frame.fits", size=64)
 
 
 def test_the_field_is_like_that_of_a_real_frame(real_solar):

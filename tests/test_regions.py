@@ -11,7 +11,7 @@ import fasthash as fh
 from fasthash.cli import main
 from fasthash.io import Image
 from fasthash.solar.heliographic import View, view_of
-from fasthash.solar.magnetogram import Disk
+from fasthash.solar.magnetogram import Disk, disk_from_header
 from fasthash.solar.regions import LEAST_MU, MIN_AREA, SMOOTHING, THRESHOLD, draw_regions, find_regions
 from fasthash.solar.simulator import render, write_fits
 
@@ -249,6 +249,14 @@ def test_the_surface_adds_up_and_every_place_is_seen_where_it_came_from():
     assert np.allclose(view.to_pixel(place[:, inside]), (columns, rows), atol=1e-6)
     latitude, longitude = view.to_heliographic(direction(-30, 50, b0=5.0))
     assert (latitude, longitude) == pytest.approx((-30, 50))
+
+
+@pytest.mark.parametrize(("unit", "arcseconds"), [("deg", 3600), ("arcmin", 60), ("rad", 206_264.806), ("arcsec", 1)])
+def test_the_plate_scale_may_have_another_unit(unit, arcseconds):
+    header = sun().header
+    scales = {key: header[key] / arcseconds for key in ("CDELT1", "CDELT2")}
+    disk, same = disk_from_header(header), disk_from_header({**header, **scales, "CUNIT1": unit, "CUNIT2": unit})
+    assert (same.x, same.y, same.radius) == pytest.approx((disk.x, disk.y, disk.radius))
 
 
 @pytest.mark.parametrize("rotation", [0.0, 180.0, 33.0])
