@@ -90,7 +90,7 @@ class ClassReport:
     calendar : float
         Accuracy of the same classifier on the times instead of the hashes: what the season of the solar cycle tells.
     balanced_accuracy : float
-        Mean over the classes of the share predicted rightly; a constant answer has one over their number.
+        Mean over the classes tested of the share predicted rightly; a constant answer has one over their number.
     classes : strings (n_classes,)
     confusion : int64 (n_classes, n_classes)
         Frames of the row's class that were taken for the column's.

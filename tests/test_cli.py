@@ -157,7 +157,16 @@ def test_info(capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["serach"], ["search"], ["encode", "x", "-o", "y"], ["train"], ["search", "a", "b", "-k", "x"]]
+    "arguments",
+    [
+        [],
+        ["serach"],
+        ["search"],
+        ["encode", "x", "-o", "y"],
+        ["train"],
+        ["search", "a", "b", "-k", "x"],
+        ["regions", "x", "--max-pixels", "0"],
+    ],
 )
 def test_wrong_usage_is_2_and_one_error_line(arguments, capsys):
     status, out, err = run(capsys, *arguments)

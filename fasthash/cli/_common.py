@@ -75,11 +75,10 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {message} (fasthash {self.prog.partition(' ')[2]} --help)\n".replace("  ", " "))
 
 
-def positive_int(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError(text)
-    return value
+def _pixel_count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) < 2**48:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 2^48, got {text!r}")
+    return int(text)
 
 
 COMMON = argparse.ArgumentParser(add_help=False)
@@ -90,7 +89,7 @@ THREADS.add_argument("--threads", type=int, default=-1, metavar="N", help="threa
 READING = argparse.ArgumentParser(add_help=False)
 READING.add_argument(
     "--max-pixels",
-    type=positive_int,
+    type=_pixel_count,
     default=DEFAULT_LIMITS.max_pixels,
     metavar="N",
     help="refuse images of more pixels, before any is decoded (default: %(default)s)",

@@ -110,12 +110,13 @@ def _evaluate_classes(args: argparse.Namespace) -> None:
         print_json({"encoder": name, "catalog": args.catalog, **report.to_dict()})
         return
     low, high = report.ci95
+    constant = 1 / np.count_nonzero(report.confusion.sum(axis=1))
     print(
         f"{name}, {report.metric}, k = {report.k}: {report.n_tested} of {report.n_images} images in {report.n_blocks} "
         f"blocks of {args.block}, learnt from those {args.gap} away or more\n"
         f"accuracy    {report.accuracy:.3f}   (95 % interval {low:.3f} to {high:.3f}; chance {report.chance:.3f}, "
         f"by the calendar alone {report.calendar:.3f})\n"
-        f"balanced    {report.balanced_accuracy:.3f}   (mean over the classes; chance {1 / len(report.classes):.3f})\n"
+        f"balanced    {report.balanced_accuracy:.3f}   (mean over the classes; chance {constant:.3f})\n"
     )
     labels = [printable(label) for label in report.classes.tolist()]
     width = max(12, *map(len, labels))
