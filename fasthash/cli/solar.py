@@ -237,7 +237,7 @@ def add_regions(verbs: Any) -> None:
         "regions frame.fits --picture regions.png",
         READING,
     )
-    parser.add_argument("file", metavar="FILE", help="a FITS magnetogram in gauss whose header tells the disk")
+    parser.add_argument("image", metavar="IMAGE", help="a FITS magnetogram in gauss whose header tells the disk")
     parser.add_argument("--picture", metavar="FILE.png", help="draw the disk with its regions outlined and numbered")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -249,13 +249,13 @@ def _regions(args: argparse.Namespace) -> None:
 
     if args.picture:
         check_writable("--picture", args.picture, *SUFFIXES)
-    table = find_regions(read_image(args.file, limits(args)))
+    table = find_regions(read_image(args.image, limits(args)))
     if args.picture:
         draw_regions(table, args.picture)
     if args.json:
         print_json(table.to_dict())
     elif not table:
-        print(f"{printable(args.file)}: no magnetic regions")
+        print(f"{printable(args.image)}: no magnetic regions")
     else:
         print(_region_lines(table))
 
