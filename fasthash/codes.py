@@ -61,15 +61,18 @@ def unpack_bits(codes: Any, n_bits: int) -> NDArray[np.uint8]:
     return bits[0] if np.ndim(codes) == 1 else bits
 
 
-def binarize(hashes: Any, thresholds: Any) -> NDArray[np.uint8]:
+def binarize(hashes: Any, thresholds: Any, projection: Any = None) -> NDArray[np.uint8]:
     """Turn real-valued hashes into codes: bit j is one where ``hashes[:, j] > thresholds[j]``.
 
-    The comparison is exact: a float64 threshold is not rounded to float32.
+    With a ``projection`` it is ``(hashes @ projection.T)[:, j]`` that is compared. The comparison is exact: a float64
+    threshold is not rounded to float32, and products are summed in float64, so that a hash has the same code whichever
+    others it comes with.
 
     Parameters
     ----------
     hashes : float32, finite, shape (n, d) or (d,)
-    thresholds : finite real number, or one for each bit, shape (d,)
+    thresholds : finite real number, or one for each bit, shape (n_bits,); without a projection, n_bits is d
+    projection : finite real numbers, shape (n_bits, d), optional
 
     Returns
     -------
@@ -80,7 +83,9 @@ def binarize(hashes: Any, thresholds: Any) -> NDArray[np.uint8]:
     ArgumentError
         Where either has another dtype or shape, or holds NaN or infinity.
     """
-    vectors = _as_hashes(hashes)
+    vectors: NDArray[Any] = _as_hashes(hashes)
+    if projection is not None:
+        vectors = vectors.astype(np.float64) @ _as_projection(projection, vectors.shape[1]).T
     levels = np.asarray(thresholds)
     if levels.dtype.kind not in "fiu":
         raise ArgumentError(f"thresholds: expected real numbers, got dtype {levels.dtype}")
@@ -89,6 +94,15 @@ def binarize(hashes: Any, thresholds: Any) -> NDArray[np.uint8]:
     if not np.isfinite(levels).all():
         raise ArgumentError("thresholds: expected finite numbers, got NaN or infinity")
     return _pack_like(hashes, vectors > levels.astype(np.float64).reshape(-1))
+
+
+def _as_projection(projection: Any, d: int) -> NDArray[np.float64]:
+    array = np.asarray(projection)
+    if array.dtype.kind not in "fiu" or array.ndim != 2 or array.shape[1] != d or not len(array):
+        raise ArgumentError(f"projection: expected real numbers (n_bits, {d}), got {array.dtype} {array.shape}")
+    if not np.isfinite(array).all():
+        raise ArgumentError("projection: expected finite numbers, got NaN or infinity")
+    return array.astype(np.float64)
 
 
 def binarize_percentile(hashes: Any, percentile: float = 50.0) -> NDArray[np.uint8]:

@@ -68,11 +68,11 @@ class Encoder:
     dim : int
         Length of a hash.
     n_bits : int
-        Bits of a code; one for each value of the hash.
+        Bits of a code.
     fingerprint : str
         SHA-256 of the encoder's file: hashes of encoders with other fingerprints cannot be compared.
     metadata : dict
-        Front end, scaling, thresholds, training data, seed and version, as written at export.
+        Front end, scaling, projection and thresholds of the bits, training data, seed, version, as written at export.
     """
 
     def __init__(self, data: bytes, source: str) -> None:
@@ -91,13 +91,23 @@ class Encoder:
             self.metadata: dict[str, Any] = json.loads(self._session.get_modelmeta().custom_metadata_map[METADATA_KEY])
             self.name: str = self.metadata["name"]
             self._thresholds = np.array(self.metadata["thresholds"], np.float32)
+            self.dim = int(self._session.get_outputs()[0].shape[1])
+            self.n_bits = len(self._thresholds)
+            self._projection = self._as_projection(self.metadata.get("projection"))
             self.front_end = _front_end(self.metadata["front_end"])
         except FastHashError:
             raise
         except Exception as error:
             raise EncoderError(f"{source}: not a usable encoder: {' '.join(str(error).split())[:200]}") from error
         self._input = self._session.get_inputs()[0].name
-        self.dim = self.n_bits = len(self._thresholds)
+
+    def _as_projection(self, values: Any) -> NDArray[np.float32] | None:
+        if values is None and self.n_bits == self.dim:
+            return None
+        projection = np.array(values, np.float32)
+        if projection.shape != (self.n_bits, self.dim):
+            raise EncoderError(f"{self.source}: its projection is {projection.shape}, not {(self.n_bits, self.dim)}")
+        return projection
 
     def __repr__(self) -> str:
         return f"<Encoder {self.name}: {self.dim} floats, {self.n_bits} bits, {self.fingerprint[:12]}>"
@@ -151,8 +161,11 @@ class Encoder:
                 yield item if isinstance(item, Failure) else Encoded(item[0], next(hashes))
 
     def binarize(self, hashes: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Codes, uint8 (n, n_bytes), of hashes, float32 (n, dim): a bit is set above its own threshold."""
-        return binarize(as_vectors("hashes", hashes, self.dim), self._thresholds)
+        """Codes, uint8 (n, n_bytes), of hashes, float32 (n, dim): a bit is set above its own threshold.
+
+        What is compared are the values of the hash, or the encoder's own projection of them where it has one.
+        """
+        return binarize(as_vectors("hashes", hashes, self.dim), self._thresholds, self._projection)
 
 
 def load_encoder(name_or_path: str | os.PathLike[str]) -> Encoder:

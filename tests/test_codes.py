@@ -83,6 +83,16 @@ def test_binarize_compares_each_bit_with_its_threshold(n, d, seed):
     np.testing.assert_array_equal(unpack_bits(binarize(hashes, 1), d), hashes > 1)
 
 
+@given(n=st.integers(0, 5), d=st.integers(1, 9), n_bits=st.integers(1, 70), seed=st.integers(0, 99))
+def test_a_projection_comes_before_the_thresholds(n, d, n_bits, seed):
+    rng = np.random.default_rng(seed)
+    hashes, projection = rng.integers(-3, 4, (n, d)).astype(np.float32), rng.integers(-2, 3, (n_bits, d))
+    thresholds = rng.integers(-3, 4, n_bits)
+    expected = [[row @ column > level for column, level in zip(projection, thresholds, strict=True)] for row in hashes]
+    bits = unpack_bits(binarize(hashes, thresholds, projection), n_bits)
+    np.testing.assert_array_equal(bits, np.reshape(expected, (n, n_bits)))
+
+
 def test_binarize_does_not_round_thresholds():
     tenth = np.float32(0.1)  # a little more than 0.1
     assert binarize(tenth.reshape(1, 1), 0.1) == 0x80
@@ -111,6 +121,9 @@ def test_the_median_sets_half_of_the_bits():
         (lambda h: binarize(h, np.zeros((2, 4))), "thresholds: expected one number or shape"),
         (lambda h: binarize(h, np.nan), "thresholds: expected finite"),
         (lambda h: binarize(h, "0.5"), "thresholds: expected real numbers"),
+        (lambda h: binarize(h, 0.0, np.ones((8, 3))), r"projection: expected real numbers \(n_bits, 4\), got float64"),
+        (lambda h: binarize(h, 0.0, np.full((8, 4), np.inf)), "projection: expected finite"),
+        (lambda h: binarize(h, np.zeros(4), np.ones((8, 4))), r"thresholds: expected one number or shape \(8,\)"),
         (lambda h: binarize_percentile(h, 101), "percentile: expected a number in"),
         (lambda h: binarize_percentile(h, np.nan), "percentile: expected a number in"),
         (lambda h: binarize_percentile(h, True), "percentile: expected a number, got True"),

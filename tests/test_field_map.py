@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 
 import fasthash as fh
 from fasthash.encoder import FRONT_ENDS
-from fasthash.io import Image
+from fasthash.io import Image, read_image
 from fasthash.solar.field_map import FieldMap, field_map
-from fasthash.solar.magnetogram import Disk
+from fasthash.solar.magnetogram import Disk, disk_of_picture, flatten
 
 
 def sun(size=256, radius=110.0, x=None, y=None, rotation=0.0):
@@ -105,11 +106,129 @@ def test_without_a_header_the_valid_pixels_tell_the_disk():
     assert difference(image, Image(image.pixels)) < 0.06
 
 
-def test_pictures_are_grey_and_upside_down():
+def picture(image, white=1000.0, quiet=127.5, darkening=0.0, sky=0.0):
+    """The image drawn as people do: rows down, ``white`` gauss white, a uniform sky, a time stamp in a corner."""
+    rows, columns = np.indices(image.pixels.shape)
+    distance = np.hypot(rows - disk(image).y, columns - disk(image).x) / disk(image).radius
+    mu = np.sqrt(np.maximum(0, 1 - distance**2))
+    grey = quiet * (1 - darkening * (1 - mu)) + image.pixels * (127.5 / white)
+    grey = np.where(np.isfinite(grey), np.clip(np.round(grey), 0, 255), sky)[::-1]
+    stamp = np.random.default_rng(5).random((8, 80)) > 0.5
+    grey[-10:-2, 2:82][stamp] = 255 - sky
+    return Image(np.ascontiguousarray(grey, np.float32), "drawn.png", full_scale=255.0)
+
+
+def disk(image):
+    return Disk(image.header["CRPIX1"] - 1, image.header["CRPIX2"] - 1, image.header["RSUN_OBS"], 0.0)
+
+
+def assert_disk_found(drawn, expected, limit=0.5):
+    found = disk_of_picture(drawn.pixels[::-1])
+    assert found is not None
+    np.testing.assert_allclose((found.x, found.y, found.radius), (expected.x, expected.y, expected.radius), atol=limit)
+
+
+def likeness(image, drawn):
+    """Cosine of the angle between two maps: what they have in common whatever the scale of either."""
+    a, b = (FieldMap().describe(which).ravel().astype(float) for which in (image, drawn))
+    return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+
+
+@pytest.mark.parametrize("where", [{}, {"x": 120, "y": 139.4}, {"size": 300, "radius": 70.3, "x": 215, "y": 80.6}])
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        {"white": 1000},
+        {"white": 1000, "sky": 255},
+        {"white": 3000},
+        {"white": 500},
+        {"white": 2000, "quiet": 40},
+        {"white": 2000, "quiet": 165, "darkening": 0.6},
+    ],
+)
+def test_a_picture_has_the_map_of_its_numbers(where, drawn):
+    image = sun(**where)
+    assert_disk_found(picture(image, **drawn), disk(image))
+    assert likeness(image, picture(image, **drawn)) > 0.97
+
+
+def test_spots_text_noise_and_jpeg_do_not_move_the_disk(tmp_path):
+    rng = np.random.default_rng(2)
+    image = sun(x=120, y=131.5)
+    rows, columns = np.indices(image.pixels.shape)
+    for angle, field in ((0.3, -5000), (1.9, 5000), (4.0, -5000)):  # black as the sky, and white, on the very limb
+        x, y = 120 + 108 * np.cos(angle), 131.5 + 108 * np.sin(angle)
+        image.pixels[(rows - y) ** 2 + (columns - x) ** 2 < 400] += field
+    image.pixels[:] += rng.normal(0, 150, image.pixels.shape)
+    drawn = picture(image)
+    drawn.pixels[100:140, :30] = 255.0  # text that runs into the disk
+    noisy = np.clip(drawn.pixels + rng.normal(0, 4, drawn.pixels.shape), 0, 255).astype(np.uint8)
+    Pillow.fromarray(noisy).save(tmp_path / "sun.jpg", quality=60)
+    assert_disk_found(read_image(tmp_path / "sun.jpg"), disk(image))
+
+
+def test_the_disk_of_a_picture_may_be_large_cut_or_on_no_sky_at_all():
+    for cut in (0, 12):
+        image = sun(size=1400, radius=690, x=700 - cut, y=699.5)  # every pixel is not looked at beyond 1024
+        image.pixels[:, :1] = np.nan
+        assert_disk_found(picture(image), disk(image), 1.0)
+    image = sun(x=120)
+    transparent = np.where(np.isfinite(image.pixels), image.pixels / 8 + 127.5, np.nan)[::-1]
+    assert_disk_found(Image(transparent.astype(np.float32), full_scale=255.0), disk(image))
+
+
+def test_what_is_no_disk_on_a_sky_fills_the_picture():
+    rng = np.random.default_rng(3)
     image = sun(radius=127.5)
-    grey = (np.nan_to_num(image.pixels) / 2000 + 0.5) * 255
-    picture = Image(np.ascontiguousarray(grey[::-1]).astype(np.float32), full_scale=255.0)
-    assert difference(image, picture) < 0.06
+    square = np.zeros((256, 256))
+    square[60:200, 60:200] = 200
+    half = np.where(np.arange(256) < 110, np.nan_to_num(picture(sun()).pixels), 0)
+    spots_on_grey = np.nan_to_num(image.pixels)[::-1] / 1000 * 127.5 + 127.5
+    for grey in (square, half, spots_on_grey, rng.uniform(0, 255, (256, 256)), np.eye(256) * 255):
+        drawn = Image(np.ascontiguousarray(grey, np.float32), full_scale=255.0)
+        assert disk_of_picture(drawn.pixels) is None
+        whole = (drawn.pixels[::-1] / 255 - 0.5) * 2000
+        expected = field_map(whole, Disk(127.5, 127.5, 128.0, 0.0))
+        np.testing.assert_allclose(FieldMap().describe(drawn), expected, atol=0.01)
+    assert difference(image, Image(spots_on_grey.astype(np.float32), full_scale=255.0)) < 0.06
+
+
+@pytest.mark.parametrize("grey", [0.0, 255.0, 127.5, np.nan])
+def test_a_picture_without_any_contrast_is_an_error_that_names_the_file(grey):
+    blank = Image(np.full((64, 64), grey, np.float32), "blank.png", full_scale=255.0)
+    with pytest.raises(fh.FastHashError, match=r"blank\.png"):
+        FieldMap().describe(blank)
+    disk_alone = np.where(np.isnan(sun().pixels), 0, 100).astype(np.float32)
+    with pytest.raises(fh.FastHashError, match=r"blank\.png"):
+        FieldMap().describe(Image(disk_alone, "blank.png", full_scale=255.0))
+
+
+def test_white_of_a_magnetogram_is_set_by_its_quiet_network():
+    rng = np.random.default_rng(4)
+    image = sun(size=512, radius=230)
+    image.pixels[:] += rng.normal(0, 15, image.pixels.shape)
+    maps = [FieldMap().describe(picture(image, white)) for white in (60, 120, 240)]
+    quiet = [np.median(np.abs(cells[16:48, 16:48])) for cells in maps]
+    np.testing.assert_allclose(quiet, quiet[1], rtol=0.1)
+    # White light has no such network: its grey is left as it is.
+    quiet = [FieldMap().describe(picture(image, white, quiet=180))[16:48, 16:48] for white in (60, 120)]
+    assert np.median(np.abs(quiet[0])) == pytest.approx(2 * np.median(np.abs(quiet[1])), rel=0.1)
+
+
+def test_flat_is_the_departure_from_the_median_of_a_ring():
+    rng = np.random.default_rng(6)
+    pixels = rng.normal(100, 10, (90, 90)).astype(np.float32)
+    pixels[rng.random(pixels.shape) < 0.1] = np.nan
+    where = Disk(46.2, 41.7, 40.0, 0.0)
+    rows, columns = np.indices(pixels.shape)
+    ring = np.floor(np.hypot(rows - where.y, columns - where.x)).astype(int)  # 40 rings in 40 pixels
+    expected = np.full_like(pixels, np.nan)
+    for i in range(39):
+        expected[ring == i] = pixels[ring == i] - np.nanmedian(pixels[ring == i])
+    flat, quiet = flatten(pixels, where)
+    np.testing.assert_allclose(flat, expected, atol=1e-4)
+    assert quiet.shape == (39,)
+    assert quiet[20] == np.nanmedian(pixels[ring == 20])
 
 
 def test_nothing_to_see_is_an_error_that_names_the_file():

@@ -29,7 +29,7 @@ def training(data):
     return metric_learning.train(*data, steps=6, seed=1, num_threads=1)
 
 
-def test_torch_and_onnx_agree_and_signs_are_bits(data, training, frames, tmp_path):
+def test_torch_and_onnx_agree_on_hashes_and_bits(data, training, frames, tmp_path):
     encoder = metric_learning.export(tmp_path / "best.onnx", training, "best", "noise")
     expected = metric_learning.hashes_of(training.network, data[0])
     np.testing.assert_allclose(encoder.encode_inputs(data[0]), expected, atol=1e-4)
@@ -37,7 +37,10 @@ def test_torch_and_onnx_agree_and_signs_are_bits(data, training, frames, tmp_pat
     loaded = fh.load_encoder(tmp_path / "best.onnx")
     hashes = loaded.encode(frames[:5])
     np.testing.assert_allclose(hashes, expected[:5], atol=1e-4)
-    np.testing.assert_array_equal(fh.unpack_bits(loaded.binarize(hashes), 64), hashes > 0)
+    with torch.no_grad():
+        values = training.network.code(torch.from_numpy(hashes)).numpy()
+    bits = fh.unpack_bits(loaded.binarize(hashes), 64)
+    np.testing.assert_array_equal(bits[abs(values) > 1e-5], (values > 0)[abs(values) > 1e-5])
     about = loaded.metadata
     assert (about["preset"], about["front_end"]) == ("best", {"kind": "field-map", "size": 64})
     assert about["training"]["steps"] == 6
@@ -79,6 +82,22 @@ def test_a_damaged_checkpoint_is_named(data, tmp_path):
         (tmp_path / "checkpoint").write_bytes(content)
         with pytest.raises(fh.FastHashError, match="checkpoint"):
             metric_learning.train(*data, steps=2, checkpoint=tmp_path / "checkpoint", num_threads=1)
+
+
+def test_bits_that_are_lost_within_a_series_cost():
+    rng = np.random.default_rng(0)
+    owner = torch.from_numpy(np.repeat([3, 7], 500))
+    good = rng.normal(size=(1000, 64)).astype(np.float32)
+    copied = np.repeat(good[:, :1], 64, axis=1)
+    one_series_each = np.where(owner.numpy()[:, None] == 3, 1, -1) * np.abs(good)  # balanced, but not within a series
+
+    def waste(values):
+        values = torch.from_numpy(values.astype(np.float32))
+        return [float(part) for part in metric_learning._waste(torch, values, values.sign(), owner)]
+
+    assert max(waste(good)) < 0.01
+    assert waste(copied)[1] > 0.95
+    assert waste(one_series_each)[0] > 0.5
 
 
 def test_series_end_at_gaps_and_where_time_steps_back():

@@ -17,6 +17,17 @@ from fasthash.io import Image
 _FARTHEST = 1e6
 _ARCSECONDS = {"arcmin": 60.0, "deg": 3600.0, "rad": 3600 * math.degrees(1)}  # in other units of CDELT1
 
+# A picture's disk is round where it and its circle have at least this share of their union in common (a square and its
+# best circle have .83), and no spot where its radius is at least this share of the picture's shorter side.
+_ROUND = 0.95
+_SMALLEST = 0.2
+# Rings of equal width over which a picture is flattened. The outermost is left out: it holds the pixels that are half
+# sky, and the steepest fall of the limb.
+_RINGS = 40
+_LEFT_OUT = 1
+# Of larger pictures, every second, third ... row and column tell as much about the disk and its rings.
+_ENOUGH = 1024
+
 
 @dataclass(frozen=True)
 class Disk:
@@ -109,6 +120,98 @@ def mask_sky(pixels: NDArray[np.float32], disk: Disk) -> NDArray[np.float32]:
         row = slice(max(0, math.ceil(disk.x - half)), max(0, min(width, math.floor(disk.x + half) + 1)))
         masked[y, row] = pixels[y, row]
     return masked
+
+
+def disk_of_picture(pixels: NDArray[np.float32]) -> Disk | None:
+    """The solar disk that stands out from the sky of a picture, taken to be north up; None where no round one does.
+
+    ``pixels``: (H, W), on any scale. The sky is the level of the picture's border, or NaN all along it; the disk is the
+    largest piece that differs from it. So text in a corner is not of it; spots at the limb, and text that touches it,
+    are left out when a circle is laid through its outline.
+    """
+    step = _step(pixels)
+    piece = _largest_piece(pixels[::step, ::step])
+    if piece is None:
+        return None
+    disk = _circle(*_outline(piece))
+    if disk is None or disk.radius < _SMALLEST * min(piece.shape):
+        return None
+    within = distance_in_radii(piece.shape, disk) <= 1
+    if np.count_nonzero(piece & within) < _ROUND * np.count_nonzero(piece | within):
+        return None
+    return Disk(disk.x * step, disk.y * step, disk.radius * step, 0.0)
+
+
+def _step(pixels: NDArray[np.float32]) -> int:
+    return max(1, min(pixels.shape) // _ENOUGH)
+
+
+def distance_in_radii(shape: tuple[int, ...], disk: Disk) -> NDArray[np.float32]:
+    """Distance of every pixel from the disk's centre: float32 array of ``shape``."""
+    centre = zip(shape, (disk.y, disk.x), strict=True)
+    y, x = ((np.arange(length, dtype=np.float32) - middle) / disk.radius for length, middle in centre)
+    return np.asarray(np.hypot(y[:, None], x), np.float32)
+
+
+def _largest_piece(pixels: NDArray[np.float32]) -> NDArray[np.bool_] | None:
+    """The largest connected piece of what stands out from the level of the border."""
+    from scipy import ndimage
+
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    known = border[np.isfinite(border)]
+    departure = np.abs(pixels - np.median(known)) if len(known) else np.isfinite(pixels).astype(np.float32)
+    np.nan_to_num(departure, copy=False)
+    stands_out = departure > 0.1 * departure.max()
+    if not stands_out.any():
+        return None
+    # A quarter of what the disk departs by is above the ringing of JPEG, and below what the limb darkens to.
+    pieces, _ = ndimage.label(departure > 0.25 * np.median(departure[stands_out]))
+    return np.asarray(pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:]))
+
+
+def _outline(piece: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Where rows, then columns, of the picture enter and leave the piece: x and y; the picture's own edges left out."""
+    points = []
+    for mask in (piece, piece.T):
+        lines = np.flatnonzero(mask.any(axis=1))
+        enter, leave = mask[lines].argmax(axis=1), mask.shape[1] - mask[lines, ::-1].argmax(axis=1)
+        along, across = np.concatenate([enter, leave]), np.concatenate([lines, lines])
+        inside = (along > 0) & (along < mask.shape[1])
+        points.append((along[inside] - 0.5, across[inside].astype(np.float64)))
+    (x, y), (y_too, x_too) = points
+    return np.concatenate([x, x_too]), np.concatenate([y, y_too])
+
+
+def _circle(x: NDArray[np.float64], y: NDArray[np.float64]) -> Disk | None:
+    """The circle through most of the points, by least squares (Kasa 1976); those far off it are left out in turn."""
+    keep = np.ones(len(x), bool)
+    for _ in range(10):
+        if np.count_nonzero(keep) < 3:
+            return None
+        equations = np.column_stack([x, y, np.ones(len(x))])
+        a, b, c = np.linalg.lstsq(equations[keep], (x * x + y * y)[keep], rcond=None)[0] / (2, 2, 1)
+        radius = math.sqrt(max(c + a * a + b * b, 0.0))
+        off = np.abs(np.hypot(x - a, y - b) - radius)
+        keep = off <= max(1.0, 2.5 * np.median(off))
+    return Disk(float(a), float(b), radius, 0.0)
+
+
+def flatten(pixels: NDArray[np.float32], disk: Disk) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Each pixel's departure from the quiet Sun as far from the centre, and the quiet Sun itself, ring by ring.
+
+    float32 arrays (H, W), NaN at the limb and off the disk, and (39,) from the centre outwards, NaN where a ring holds
+    no pixel. The quiet Sun is the median of a ring: in a magnetogram the grey of no field, in white light the limb
+    darkening.
+    """
+    ring = np.minimum(distance_in_radii(pixels.shape, disk) * _RINGS, _RINGS).astype(np.uint8)
+    step = _step(pixels)
+    sample, its_ring = pixels[::step, ::step], ring[::step, ::step]
+    quiet = np.full(_RINGS + 1, np.nan, np.float32)
+    for i in range(_RINGS - _LEFT_OUT):
+        values = sample[(its_ring == i) & np.isfinite(sample)]
+        if len(values):
+            quiet[i] = np.median(values)
+    return np.asarray(pixels - quiet[ring]), quiet[: _RINGS - _LEFT_OUT]
 
 
 class MagnetogramHistogram:

@@ -1,10 +1,14 @@
 """Training of the best solar encoder: metric learning on field maps, with time as the teacher.
 
 A small convolutional network learns 64 numbers of which distances tell how far apart in time two frames of one Sun
-are, and whose signs are the bits of a code that does the same. Similar are, as in Grycuk and Scherer (section 3),
-frames at most 24 h apart. Two losses of the same form teach floats and bits at once: the cross-entropy between who is
-similar and a softmax over negative distances (Goldberger et al. 2004, neighbourhood components analysis; a straight-
-through sign for the bits: Bengio, Leonard and Courville 2013, arXiv 1308.3432).
+are, and a linear map of them whose signs are the bits of a code that does the same. Similar are, as in Grycuk and
+Scherer (section 3), frames at most 24 h apart. Two losses of the same form teach floats and bits at once: the
+cross-entropy between who is similar and a softmax over negative distances (Goldberger et al. 2004, neighbourhood
+components analysis; a straight-through sign for the bits: Bengio, Leonard and Courville 2013, arXiv 1308.3432).
+
+What makes or breaks the bits is what a batch compares. Bits that tell one Sun from another (its polarities, its noise)
+are constant within an archive of one Sun, and lost there. So a batch is many frames of two Suns, and within each of
+them the bits are asked to be balanced and uncorrelated.
 """
 
 import math
@@ -32,17 +36,21 @@ from fasthash.solar.field_map import FieldMap
 N_BITS = 64
 CELLS = 64  # a side of a map
 CHANNELS = (32, 48, 64, 96, 128)
-STRIDES = (1, 2, 1, 2, 2)
+STRIDES = (2, 2, 1, 2, 2)
 LEARNING_RATE = 1e-3
 WARM_UP = 100  # steps
 CHECKPOINT_EVERY = 100  # steps
 
-# A batch: frames of so many series, half of which are seen in one way (mirrored, scaled, blurred), half in another.
-SERIES_PER_BATCH = 8
-NEAR, FAR = 22, 14  # frames of a series from one span of a few days, and from anywhere in it
+# A batch: frames of so many series, each seen in one way (mirrored, scaled, blurred); of a series so many spans of a
+# few days with frames from each, and frames from anywhere.
+SERIES_PER_BATCH, SPANS_PER_SERIES = 2, 4
+NEAR, FAR = 24, 48
 SPANS = (96.0, 120.0, 168.0)  # hours
 WINDOW, SOFTNESS = 24.5, 2.0  # hours: where similarity ends, and how softly
 GAP = np.timedelta64(1, "D")  # ends a series
+
+# Shares in the loss. The floats' own is 3, as much as the bits': with less their precision suffers.
+FLOATS, BITS, BALANCE, DECORRELATION, UNIT = 3.0, 3.0, 4.0, 20.0, 0.01
 
 _Series = tuple[NDArray[Any], NDArray[np.float64]]  # maps, hours
 
@@ -75,26 +83,35 @@ class Training:
 
 
 def network() -> Any:
-    """The untrained torch network: maps (n, 64, 64) in gauss to hashes (n, 64)."""
+    """The untrained torch network: maps (n, 64, 64) in gauss to hashes (n, 64).
+
+    Its ``code`` is the linear map from hashes to values (n, 64) whose signs are the bits.
+    """
     torch = import_torch()
-    nn, functional = torch.nn, torch.nn.functional
+    nn = torch.nn
 
     def root(values: Any) -> Any:
-        return values.sign() * (values.abs() + 1e-3).sqrt() / 5
+        return (values.abs() + 1e-3).sqrt() / 5
 
     class Network(nn.Module):  # type: ignore[name-defined, misc]
         def __init__(self) -> None:
             super().__init__()
             steps: list[Any] = []
             for before, after, stride in zip((3, *CHANNELS), CHANNELS, STRIDES, strict=False):
-                steps += [nn.Conv2d(before, after, 3, stride, padding=1), nn.GroupNorm(8, after), nn.ReLU()]
+                width = 5 if before == 3 else 3
+                steps += [
+                    nn.Conv2d(before, after, width, stride, padding=width // 2),
+                    nn.GroupNorm(8, after),
+                    nn.ReLU(),
+                ]
             self.features = nn.Sequential(*steps)
-            self.hash = nn.Linear(CHANNELS[-1] * (CELLS // 2 // math.prod(STRIDES)) ** 2, N_BITS)
+            self.hash = nn.Linear(CHANNELS[-1] * (CELLS // math.prod(STRIDES)) ** 2, N_BITS)
+            self.code = nn.Linear(N_BITS, N_BITS)
 
         def forward(self, maps: Any) -> Any:
-            signed = functional.avg_pool2d(maps[:, None], 2)
-            unsigned = functional.avg_pool2d(maps[:, None].abs(), 2)
-            planes = [root(signed), root(unsigned) - 0.4, root(signed.relu()) - root((-signed).relu())]
+            # Weak field counts by its root, spots by their sign alone.
+            field = maps[:, None]
+            planes = [field.sign() * root(field), root(field) - 0.4, torch.tanh(field / 200)]
             return self.hash(self.features(torch.cat(planes, 1)).flatten(1))
 
     return Network().to(memory_format=torch.channels_last)  # a third faster on a CPU
@@ -123,24 +140,24 @@ def hold_out(times: NDArray[np.datetime64], seed: int) -> tuple[list[slice], lis
 
 
 def _pick(rng: np.random.Generator, hours: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Frames of a series for one batch: most from a span of a few days, the rest from anywhere else."""
-    start = hours[rng.integers(len(hours))]
-    inside = (hours >= start) & (hours <= start + rng.choice(SPANS))
-    parts = [(np.flatnonzero(inside), NEAR), (np.flatnonzero(~inside), FAR)]
-    return np.sort(np.concatenate([rng.permutation(part)[:count] for part, count in parts]))
+    """Frames of a series for one batch: some from each of a few spans of days, and some from anywhere."""
+    parts = [rng.permutation(len(hours))[:FAR]]
+    for _ in range(SPANS_PER_SERIES):
+        start = hours[rng.integers(len(hours))]
+        inside = np.flatnonzero((hours >= start) & (hours <= start + rng.choice(SPANS)))
+        parts.append(rng.permutation(inside)[:NEAR])
+    return np.unique(np.concatenate(parts))
 
 
 def _batch(torch: Any, series: list[_Series], rng: np.random.Generator) -> tuple[Any, Any, Any]:
     """Maps (n, 64, 64), their hours (n,), and the number of the series each one comes from (n,)."""
     maps, hours, owner = [], [], []
-    for group in np.array_split(rng.permutation(len(series))[:SERIES_PER_BATCH], 2):
-        if not len(group):
-            continue
-        frames = [(i, _pick(rng, series[i][1])) for i in group]
-        seen = np.concatenate([series[i][0][rows] for i, rows in frames]).astype(np.float32)
-        maps.append(augment(torch, torch.from_numpy(seen), rng))
-        hours += [series[i][1][rows] for i, rows in frames]
-        owner += [np.full(len(rows), i) for i, rows in frames]
+    for i in rng.permutation(len(series))[:SERIES_PER_BATCH]:
+        frames, when = series[i]
+        rows = _pick(rng, when)
+        maps.append(augment(torch, torch.from_numpy(frames[rows].astype(np.float32)), rng))
+        hours.append(when[rows])
+        owner.append(np.full(len(rows), i))
     return torch.cat(maps), torch.from_numpy(np.concatenate(hours)), torch.from_numpy(np.concatenate(owner))
 
 
@@ -184,17 +201,31 @@ def _neighbour_loss(torch: Any, distances: Any, similar: Any) -> Any:
     return -(wanted * chances).sum(1).mean()
 
 
-def _loss(torch: Any, hashes: Any, scales: Any, hours: Any, owner: Any) -> Any:
-    """What a batch costs: floats, bits, bits that are set too often or too rarely, and values far from +-1."""
+def _loss(torch: Any, hashes: Any, values: Any, scales: Any, hours: Any, owner: Any) -> Any:
+    """What a batch costs. ``values`` are the code's before their signs are taken."""
     apart = (hours[:, None] - hours).abs()
     similar = torch.sigmoid((WINDOW - apart) / SOFTNESS).float() * (owner[:, None] == owner)
     squared = torch.cdist(hashes, hashes).pow(2) / N_BITS
-    soft = torch.nn.functional.hardtanh(hashes, -1.5, 1.5)
-    signs = hashes.sign().detach() + soft - soft.detach()
+    soft = torch.tanh(values)  # its gradient never quite ends, so that a bit that is always set can come back
+    signs = values.sign().detach() + soft - soft.detach()
     different = (N_BITS - signs @ signs.T) / 2 / N_BITS
     floats = _neighbour_loss(torch, squared * scales[0].exp() * 4, similar)
     bits = _neighbour_loss(torch, different * scales[1].exp() * 30, similar)
-    return floats + 2 * bits + 0.3 * signs.mean(0).pow(2).mean() + 0.01 * (hashes.abs() - 1).pow(2).mean()
+    bias, correlation = _waste(torch, values, signs, owner)
+    unit = (values.abs() - 1).pow(2).mean()
+    return FLOATS * floats + BITS * bits + BALANCE * bias + DECORRELATION * correlation + UNIT * unit
+
+
+def _waste(torch: Any, values: Any, signs: Any, owner: Any) -> tuple[Any, Any]:
+    """What of the bits is lost within a series, where they hardly change or tell the same: two numbers in [0, 1].
+
+    The square of each value's mean as a share of its mean square; the mean squared covariance of two bits.
+    """
+    groups = [owner == i for i in owner.unique()]
+    bias = [(values[g].mean(0).pow(2) / values[g].pow(2).mean(0)).mean() for g in groups]
+    off_diagonal = 1 - torch.eye(N_BITS)
+    covariance = [(torch.cov(signs[g].T, correction=0) * off_diagonal).pow(2).mean() for g in groups]
+    return torch.stack(bias).mean(), torch.stack(covariance).mean()
 
 
 # ---- training ------------------------------------------------------------------------------------------------------
@@ -202,7 +233,7 @@ def _loss(torch: Any, hashes: Any, scales: Any, hours: Any, owner: Any) -> Any:
 
 def steps_for(frames: int, epochs: int) -> int:
     """Steps in which as many frames are seen as in ``epochs`` passes over ``frames``."""
-    return max(1, round(frames * epochs / (SERIES_PER_BATCH * (NEAR + FAR))))
+    return max(1, round(frames * epochs / (SERIES_PER_BATCH * (SPANS_PER_SERIES * NEAR + FAR))))
 
 
 def train(
@@ -255,7 +286,10 @@ def train(
             rate = LEARNING_RATE * _rate(step, steps)
             optimiser.param_groups[0]["lr"], optimiser.param_groups[1]["lr"] = rate, 5 * rate
             seen, when, owner = _batch(torch, series, np.random.default_rng([seed, 2, step]))
-            cost = _loss(torch, net(seen), scales, when, owner)
+            with torch.autocast("cpu", torch.bfloat16, enabled=_has_bfloat16(torch)):
+                hashes = net(seen)
+            hashes = hashes.float()
+            cost = _loss(torch, hashes, net.code(hashes), scales, when, owner)
             optimiser.zero_grad()
             cost.backward()
             torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
@@ -269,6 +303,11 @@ def train(
         net.eval()
         quality = evaluate(net, [(maps[run], times[run]) for run in held_out])
     return Training(net, loss, steps, seed, len(maps), quality)
+
+
+def _has_bfloat16(torch: Any) -> bool:
+    """Whether this CPU multiplies half-length numbers, which halves the time; elsewhere they would be imitated."""
+    return bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
 
 
 def _checked(maps: NDArray[Any], times: NDArray[Any]) -> NDArray[np.datetime64]:
@@ -333,7 +372,8 @@ def evaluate(net: Any, series: list[tuple[NDArray[Any], NDArray[np.datetime64]]]
     times = [stamps - stamps[0] + np.timedelta64(3650 * i, "D") for i, (_, stamps) in enumerate(series)]
     when = np.datetime64("1970-01-01", "ms") + np.concatenate(times)
     hashes = hashes_of(net, np.concatenate([maps for maps, _ in series]))
-    codes = binarize(hashes, np.zeros(N_BITS, np.float32))
+    weight, bias = (values.detach().numpy() for values in (net.code.weight, net.code.bias))
+    codes = binarize(hashes, -bias, weight)
     try:
         floats, floats_6h = (evaluate_window(hashes, when, "48h", span, "l2") for span in ("0h", "6h"))
         bits, bits_6h = (evaluate_window(codes, when, "48h", span, "hamming") for span in ("0h", "6h"))
@@ -346,7 +386,7 @@ def evaluate(net: Any, series: list[tuple[NDArray[Any], NDArray[np.datetime64]]]
 
 
 def export(path: str | os.PathLike[str], training: Training, name: str, data: str) -> Encoder:
-    """Write the network as ONNX: maps (n, 64, 64) in gauss to hashes (n, 64), a bit for each value above 0.
+    """Write the network as ONNX: maps (n, 64, 64) in gauss to hashes (n, 64), and in its metadata the map to bits.
 
     Returns the encoder as loaded back from what was written.
     """
@@ -362,8 +402,9 @@ def export(path: str | os.PathLike[str], training: Training, name: str, data: st
         "name": name,
         "preset": "best",
         "front_end": FieldMap(CELLS).settings(),
-        "scaling": "signed square roots of signed and unsigned 2 x 2 means, inside the network",
-        "thresholds": [0.0] * N_BITS,
+        "scaling": "signed and unsigned square roots, and tanh(field / 200 G), inside the network",
+        "projection": [_shortest(row) for row in training.network.code.weight.detach().numpy()],
+        "thresholds": _shortest(-training.network.code.bias.detach().numpy()),
         "training": {
             "data": data,
             "images": training.frames,
@@ -374,3 +415,8 @@ def export(path: str | os.PathLike[str], training: Training, name: str, data: st
         },
     }
     return write_encoder(path, onnx.load_from_string(buffer.getvalue()), metadata)
+
+
+def _shortest(values: NDArray[np.float32]) -> list[float]:
+    """The shortest numbers that are still the same float32."""
+    return [float(str(value)) for value in values]
