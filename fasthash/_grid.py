@@ -14,6 +14,7 @@ from numba import carray, from_dtype, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
+from fasthash._machine_code import to_assembly
 from fasthash.descriptor import LANES
 
 # Vectors that can be compared before a lane, a byte, might overflow.
@@ -192,6 +193,4 @@ def compile_grid_histogram(real: type, few_bins: bool, even: bool) -> tuple[str,
         at(pixel), index, index, index, index, at(index), index, at(index), index,
         pixel, pixel, at(pixel), index, at(number), index, at(types.uint32),
     )  # fmt: skip
-    # No wrappers: they would tie the code to this process's Python.
-    compiled = njit(signature, **_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)(add_rows)
-    return compiled.inspect_llvm(signature.args), compiled.overloads[signature.args].fndesc.llvm_func_name
+    return to_assembly(add_rows, signature)

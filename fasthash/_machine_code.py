@@ -50,6 +50,16 @@ def machine_code(
         return _callable(_link(llvm, code, symbol), arguments)
 
 
+def to_assembly(function: Callable[..., None], signature: Any) -> tuple[str, str]:
+    """The LLVM assembly, optimised for this CPU, that Numba makes of a function, and the name of the function in it."""
+    from numba import njit
+
+    # No wrappers: they would tie the code to this process's Python.
+    options = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    compiled = njit(signature, **options)(function)
+    return compiled.inspect_llvm(signature.args), compiled.overloads[signature.args].fndesc.llvm_func_name
+
+
 def _kept(path: Path | None) -> tuple[bytes, str] | None:
     if path is None:
         return None
@@ -83,7 +93,7 @@ def _folder() -> Path | None:
 def _key(llvm: Any, source: Path) -> str:
     settings = sorted(item for item in os.environ.items() if item[0].startswith("NUMBA_"))
     cpu = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten(), llvm.get_process_triple()
-    parts = source.read_bytes(), version("numba"), version("llvmlite"), cpu, settings
+    parts = source.read_bytes(), Path(__file__).read_bytes(), version("numba"), version("llvmlite"), cpu, settings
     return hashlib.blake2b(repr(parts).encode(), digest_size=12).hexdigest()
 
 

@@ -84,6 +84,10 @@ class Rows:
     hashes: NDArray[np.float32]
     codes: NDArray[np.uint8]
 
+    def vectors(self, metric: str) -> NDArray[Any]:
+        """What a metric compares: the codes for "hamming", else the hashes."""
+        return self.codes if metric == "hamming" else self.hashes
+
 
 class Catalog:
     """An archive of hashed images; get one from :meth:`create` or :meth:`open`, and close it or use ``with``."""

@@ -4,17 +4,17 @@ The hashes were not trained for any classification; that their neighbours still 
 """
 
 import csv
+import os
 from dataclasses import dataclass
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fasthash._validation import as_codes, as_vectors, check_choice, check_int
+from fasthash._validation import check_choice, check_int
 from fasthash.errors import ArgumentError, ReadError
-from fasthash.evaluation import METRICS, as_times, block_interval
+from fasthash.evaluation import METRICS, as_rows, as_times, block_interval, exact_index
 from fasthash.hamming import HammingIndex
 from fasthash.index import FlatIndex
 from fasthash.times import Span, as_span
@@ -46,16 +46,13 @@ class KNNClassifier:
         hashes: float32 (n, d), finite, or uint8 (n, n_bytes) codes; labels: n strings, none empty. Sets ``classes``,
         the distinct labels in order. Raises ArgumentError where a type, shape or label does not fit.
         """
-        rows, names = _as_rows(hashes, self.metric), _as_labels(labels, hashes)
+        rows, names = as_rows(hashes, self.metric), _as_labels(labels, hashes)
         if len(rows) == 0:
             raise ArgumentError("hashes: expected at least one, got none")
         if (names == "").any():
             raise ArgumentError(f"labels: row {np.flatnonzero(names == '')[0]} has no label")
-        width = rows.shape[1]
-        index = HammingIndex(8 * width) if self.metric == "hamming" else FlatIndex(width, self.metric)
-        index.add(rows)
+        self._index = exact_index(rows, self.metric)
         self.classes, self._class_of = np.unique(names, return_inverse=True)
-        self._index = index
         return self
 
     def votes(self, hashes: Any, num_threads: int = -1) -> NDArray[np.int64]:
@@ -69,15 +66,15 @@ class KNNClassifier:
         """
         votes, first = self._vote(hashes, num_threads)
         leading = votes == votes.max(axis=1, keepdims=True)
-        return self.classes[np.where(leading, first, self.k).argmin(axis=1)]
+        return self.classes[np.where(leading, first, len(self._class_of)).argmin(axis=1)]
 
     def _vote(self, hashes: Any, num_threads: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Votes for each class, and the place of its nearest voter (k where it has none); both (n, n_classes)."""
+        """Votes for each class, and the place of its nearest voter (behind all where it has none): (n, n_classes)."""
         if self._index is None:
             raise ArgumentError("hashes: nothing to compare them with; fit the classifier first")
         _, found = self._index.search(hashes, self.k, num_threads)
         voted = self._class_of[found][:, :, np.newaxis] == np.arange(len(self.classes))
-        return voted.sum(axis=1), np.where(voted.any(axis=1), voted.argmax(axis=1), self.k)
+        return voted.sum(axis=1), np.where(voted.any(axis=1), voted.argmax(axis=1), len(self._class_of))
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +90,7 @@ class ClassReport:
     calendar : float
         Accuracy of the same classifier on the times instead of the hashes: what the season of the solar cycle tells.
     balanced_accuracy : float
-        Mean over the classes of the share predicted rightly; a constant answer has one over their number.
+        Mean over the classes tested of the share predicted rightly; a constant answer has one over their number.
     classes : strings (n_classes,)
     confusion : int64 (n_classes, n_classes)
         Frames of the row's class that were taken for the column's.
@@ -161,11 +158,12 @@ def evaluate_classes(
         Where an argument has the wrong type, shape or value, where there are fewer than two classes, or where no block
         has frames to learn from.
     """
-    rows, names = _as_rows(hashes, metric), _as_labels(labels, hashes)
+    rows, names = as_rows(hashes, metric), _as_labels(labels, hashes)
     stamps, n_images = as_times(times, len(rows)), len(rows)
     block_span, gap_span = as_span("block", block), as_span("gap", gap)
-    if block_span == np.timedelta64(0, "ms"):
-        raise ArgumentError(f"block: expected more than 0, got {block!r}")
+    block_hours, gap_hours = (float(span / np.timedelta64(1, "h")) for span in (block_span, gap_span))
+    if block_hours == 0:
+        raise ArgumentError("block: expected more than 0, got 0 h")
     usable = np.flatnonzero(~np.isnat(stamps) & (names != ""))
     rows, names, stamps = rows[usable], names[usable], stamps[usable]
     classes, truth = np.unique(names, return_inverse=True)
@@ -179,7 +177,8 @@ def evaluate_classes(
     )
     tested = np.flatnonzero(predicted >= 0)
     if len(tested) == 0:
-        raise ArgumentError(f"gap: no block of {block} has frames at least {gap} away from it to learn from")
+        far = f"at least {gap_hours:g} h away from it"
+        raise ArgumentError(f"gap: no block of {block_hours:g} h has frames {far} to learn from")
     confusion = np.zeros((len(classes), len(classes)), np.int64)
     np.add.at(confusion, (truth[tested], predicted[tested]), 1)
     seen, right = confusion.sum(axis=1), np.diag(confusion)
@@ -199,8 +198,8 @@ def evaluate_classes(
         n_blocks=len(size),
         k=int(k),
         metric=metric,
-        block_hours=float(block_span / np.timedelta64(1, "h")),
-        gap_hours=float(gap_span / np.timedelta64(1, "h")),
+        block_hours=block_hours,
+        gap_hours=gap_hours,
     )
 
 
@@ -226,31 +225,30 @@ def _predict_blocks(
     return predicted
 
 
-def read_labels(path: str | PathLike[str]) -> dict[str, str]:
-    """Labels by path from a CSV file with the columns ``path`` and ``label``; other columns are passed over.
+def read_labels(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Labels by absolute path from a CSV file with the columns ``path`` and ``label``; others are passed over.
 
-    Raises ReadError, naming the file, where it cannot be read as such, or gives one path two labels.
+    Relative paths start at the working folder. Raises ReadError, naming the file, where it cannot be read as such, or
+    a line has no path, or a path two labels.
     """
     labels: dict[str, str] = {}
     try:
-        with Path(path).open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        # Spreadsheets put a byte order mark before the first column's name.
+        with Path(path).open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             table = csv.DictReader(file)
             if not {"path", "label"} <= set(table.fieldnames or ()):
                 raise ReadError(f"{path}: expected a first line with the columns path and label")
             for row in table:
                 name, label = row["path"] or "", row["label"] or ""  # a short line has None
-                if labels.setdefault(name, label) != label:
+                if not name:
+                    raise ReadError(f"{path}: line {table.line_num}: no path")
+                if labels.setdefault(os.path.abspath(name), label) != label:
                     raise ReadError(f"{path}: line {table.line_num}: {name} has two labels")
     except OSError as error:
         raise ReadError(f"{path}: {error.strerror}") from error
     except csv.Error as error:
         raise ReadError(f"{path}: not a table of comma-separated values: {error}") from error
     return labels
-
-
-def _as_rows(hashes: Any, metric: str) -> NDArray[Any]:
-    check_choice("metric", metric, METRICS)
-    return as_codes("hashes", hashes) if metric == "hamming" else as_vectors("hashes", hashes)
 
 
 def _as_labels(labels: Any, hashes: Any) -> NDArray[np.str_]:

@@ -7,17 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fasthash import plots
 from fasthash._progress import Progress
 from fasthash._storage import atomic_write
 from fasthash._version import __version__
 from fasthash.catalog import Catalog, Hit, Rows
 from fasthash.errors import FastHashError
-from fasthash.evaluation import WindowReport, evaluate_window
-from fasthash.index import knn_exact
+from fasthash.evaluation import WindowReport, distances_in_time, evaluate_window, evaluate_windows
 from fasthash.io import read_image
 from fasthash.solar.magnetogram import orient
 from fasthash.solar.simulator import simulate
@@ -27,7 +23,7 @@ ENCODER, BASELINE = "solar", "solar-paper"
 # Two solar rotations near the maximum of cycle 24, with a seed that no shipped encoder was trained on.
 START, DAYS, CADENCE_MINUTES, SIZE, SEED = "2014-03-01", 55, 120, 256, 2026
 _MARK = ".fasthash-demo"  # what we may clear when run again
-_REPORT = "report.json"
+_REPORT, _PICTURES = "report.json", ("gallery.png", "evaluation.png")
 
 
 def run_demo(out: Path) -> str:
@@ -66,7 +62,7 @@ def run_demo(out: Path) -> str:
         "evaluation": {name: report.to_dict() for name, report in reports.items()},
         "search": {"query": query, "exclude_within_hours": 12, "results": [vars(hit) for hit in hits]},
         "seconds": {step: round(value, 3) for step, value in seconds.items()},
-        "pictures": ["gallery.png", "precision.png", "distance.png"],
+        "pictures": list(_PICTURES),
     }
     with atomic_write(out / _REPORT) as file:
         file.write(json.dumps(summary, indent=2).encode())
@@ -95,33 +91,13 @@ def _evaluate(encoder: str, rows: Rows) -> dict[str, WindowReport]:
 
 
 def _draw(out: Path, query: str, hits: list[Hit], rows: Rows, report: WindowReport) -> None:
-    pictures = [plots.Picture(_pixels(hit.path), hit.time, hit.label, hit.distance) for hit in hits]
+    image = read_image(query)
+    pictures = [plots.Picture(orient(read_image(hit.path)), hit.time, hit.label, hit.distance) for hit in hits]
+    gallery, sheet = (out / name for name in _PICTURES)
     title = f"Simulated Sun: nearest frames by {ENCODER}, none within 12 h of the query"
-    plots.gallery(plots.Picture(_pixels(query), read_image(query).time), pictures, out / "gallery.png", title=title)
-    plots.precision_curve(
-        report.curve,
-        report.chance,
-        out / "precision.png",
-        interval=report.curve_ci95,
-        ceiling=report.ceiling,
-        si_mean=report.si_mean,
-        title=f"{ENCODER} on a simulated Sun, 48-h window",
-    )
-    hours, distances = _against_time(rows, query)
-    plots.distance_against_time(hours, distances, out / "distance.png", title="Distance from the query against time")
-
-
-def _against_time(rows: Rows, query: str) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """Hours from the query and distance from its hash, for every other frame."""
-    row = rows.paths.index(query)
-    distances, found = knn_exact(rows.hashes[row], rows.hashes, len(rows.paths))
-    others = found[0][found[0] != row]
-    hours = (rows.times[others] - rows.times[row]) / np.timedelta64(1, "h")
-    return hours, distances[0][found[0] != row]
-
-
-def _pixels(path: str) -> NDArray[np.float32]:
-    return orient(read_image(path))
+    plots.gallery(plots.Picture(orient(image), image.time), pictures, gallery, title=title)
+    by_window, pairs = evaluate_windows(rows.hashes, rows.times), distances_in_time(rows.hashes, rows.times)
+    plots.evaluation_sheet(report, by_window, *pairs, sheet, title=f"{ENCODER} on a simulated Sun, 48 h window")
 
 
 def _summary(out: Path, reports: dict[str, WindowReport], seconds: float) -> str:
@@ -129,5 +105,5 @@ def _summary(out: Path, reports: dict[str, WindowReport], seconds: float) -> str
     for name, report in reports.items():
         low, high = report.ci95
         lines.append(f"{name:<42} {report.precision:9.3f}   {low:.3f} to {high:.3f}   {report.chance:.3f}")
-    lines.append(f"{seconds:.0f} s; report and pictures: {out}/report.json, gallery.png, precision.png, distance.png")
+    lines.append(f"{seconds:.0f} s; report and pictures: {out}/{', '.join([_REPORT, *_PICTURES])}")
     return "\n".join(lines)

@@ -270,11 +270,11 @@ def distances_in_time(
     if len(by_time) == 0:
         raise ArgumentError(f"reach: no frame has another within {reach}")
     queries = by_time[np.unique(np.linspace(0, len(by_time) - 1, 60).astype(int))]
-    distances, found = frames.index().search(frames.rows[queries], len(frames.rows))
+    distances, found = exact_index(frames.rows, metric).search(frames.rows[queries], len(frames.rows))
     gap = frames.ms[found] - frames.ms[queries, None]
     near = np.flatnonzero((np.abs(gap) <= reach_ms) & (found != queries[:, None]))
     if len(near) > n_pairs:
-        near = np.random.default_rng(seed).choice(near, n_pairs, replace=False)
+        near = np.random.default_rng(check_int("seed", seed, 0)).choice(near, n_pairs, replace=False)
     return gap.ravel()[near] / _HOUR_MS, distances.ravel()[near].astype(np.float64)
 
 
@@ -310,20 +310,13 @@ class _Frames:
 
     @classmethod
     def check(cls, hashes: Any, times: Any, metric: str) -> "_Frames":
-        check_choice("metric", metric, METRICS)
-        rows = as_codes("hashes", hashes) if metric == "hamming" else as_vectors("hashes", hashes)
+        rows = as_rows(hashes, metric)
         stamps = as_times(times, len(rows))
         timed = np.flatnonzero(~np.isnat(stamps))
         if len(timed) < 2:
             got = f"{len(timed)} of {len(rows)}"
             raise ArgumentError(f"times: expected at least two frames with a known time, got {got}")
         return cls(rows[timed], stamps[timed].astype(np.int64), timed, len(rows), metric)
-
-    def index(self) -> FlatIndex | HammingIndex:
-        width = self.rows.shape[1]
-        index = HammingIndex(8 * width) if self.metric == "hamming" else FlatIndex(width, self.metric)
-        index.add(self.rows)
-        return index
 
     def n_copies(self) -> int:
         return sum(count for count in Counter(row.tobytes() for row in self.rows).values() if count > 1)
@@ -466,7 +459,7 @@ def _rank(
     Queries whose ties go on beyond what was searched are searched again, for more. Those that need about as many
     neighbours share a search, whose results fill some megabytes.
     """
-    index, n = frames.index(), len(frames.rows)
+    index, n = exact_index(frames.rows, frames.metric), len(frames.rows)
     width = np.minimum(needed + 1, n)
     while len(queries):
         queries = queries[np.argsort(width[queries], kind="stable")]
@@ -487,7 +480,8 @@ def block_interval(totals: NDArray[np.float64], sizes: NDArray[np.int64], seed: 
 
     ``totals`` (n_blocks, m) are the sums of the values in each block, ``sizes`` (n_blocks,) how many they are.
     """
-    drawn = np.random.default_rng(seed).multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=_RESAMPLES)
+    rng = np.random.default_rng(check_int("seed", seed, 0))
+    drawn = rng.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=_RESAMPLES)
     means = (drawn @ totals) / (drawn @ sizes)[:, None]
     return np.asarray(np.quantile(means, [0.025, 0.975], axis=0))
 
@@ -506,7 +500,22 @@ def _cadence_ms(ms: NDArray[np.int64]) -> float:
     return float(np.median(gaps)) if len(gaps) else 0.0
 
 
+def as_rows(hashes: Any, metric: str) -> NDArray[Any]:
+    """What is compared by a metric, checked: float32 hashes (n, d), or for "hamming" uint8 codes (n, n_bytes)."""
+    check_choice("metric", metric, METRICS)
+    return as_codes("hashes", hashes) if metric == "hamming" else as_vectors("hashes", hashes)
+
+
+def exact_index(rows: NDArray[Any], metric: str) -> FlatIndex | HammingIndex:
+    """An exact index of the rows that `as_rows` gave."""
+    width = rows.shape[1]
+    index = HammingIndex(8 * width) if metric == "hamming" else FlatIndex(width, metric)
+    index.add(rows)
+    return index
+
+
 def as_times(times: Any, n: int) -> NDArray[np.datetime64]:
+    """One time for each of n hashes, datetime64[ms]: from datetime64, or ISO 8601 strings in UTC ("" is NaT)."""
     array = np.asarray(times)
     if array.shape != (n,):
         raise ArgumentError(f"times: expected one time for each of {n} hashes, got shape {array.shape}")

@@ -1,5 +1,7 @@
 """Fixtures that several test files share."""
 
+from pathlib import Path
+
 import pytest
 
 from fasthash.encoder import ENCODERS
@@ -16,3 +18,12 @@ def frames(tmp_path_factory):
 def encoder_path():
     """The file of a shipped encoder: what it makes of images does not matter here, only that it is the same always."""
     return ENCODERS / "solar-paper.onnx"
+
+
+@pytest.fixture(scope="session")
+def real_solar():
+    """The folder of real solar images, which are no part of the project; without it, tests that use it are skipped."""
+    folder = Path(__file__).parents[2] / "shared" / "data" / "solar"
+    if not folder.is_dir():
+        pytest.skip("the real files are not beside this checkout")
+    return folder

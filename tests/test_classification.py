@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import runpy
 import sys
 from pathlib import Path
@@ -156,7 +157,7 @@ def test_frames_without_a_time_or_label_are_left_out_and_order_is_of_no_matter()
         ({"labels": ["a"] * 4}, "labels: expected at least two classes among frames with a time, got 1"),
         ({"labels": ["a"] * 3}, "labels: expected 4 strings"),
         ({"times": ["", "", "", ""]}, "labels: expected at least two classes"),
-        ({"gap": "90d"}, "gap: no block of 28d has frames at least 90d away"),
+        ({"gap": "90d"}, "gap: no block of 672 h has frames at least 2160 h away"),
         ({"gap": -1}, "gap: expected a length of time"),
         ({"block": 0}, "block: expected more than 0, got 0"),
         ({"k": 0}, "k: expected an integer at least 1, got 0"),
@@ -172,7 +173,20 @@ def test_a_wrong_argument_of_the_evaluation_is_named(change, message):
 def test_read_labels(tmp_path):
     table = tmp_path / "labels.csv"
     table.write_text('flux,path,label\n1,a.fits,quiet\n2,"b, c.fits",active\n1,a.fits,quiet\n3,d.fits\n')
-    assert read_labels(table) == {"a.fits": "quiet", "b, c.fits": "active", "d.fits": ""}
+    expected = {"a.fits": "quiet", "b, c.fits": "active", "d.fits": ""}
+    assert read_labels(table) == {os.path.abspath(path): label for path, label in expected.items()}
+
+
+def test_read_labels_as_a_spreadsheet_writes_them(tmp_path):
+    table = tmp_path / "labels.csv"
+    table.write_bytes(b"\xef\xbb\xbfpath,label\r\n/a.fits,quiet\r\n")
+    assert read_labels(table) == {"/a.fits": "quiet"}
+
+
+def test_more_voters_than_any_integer_type_holds():
+    for metric, rows in (("l2", np.eye(3, dtype=np.float32)), ("hamming", np.uint8([[0], [1], [255]]))):
+        classifier = KNNClassifier(10**20, metric).fit(rows, ["a", "b", "b"])
+        assert classifier.predict(rows).tolist() == ["b", "b", "b"]
 
 
 @pytest.mark.parametrize(
@@ -182,6 +196,8 @@ def test_read_labels(tmp_path):
         ("", "labels.csv: expected a first line with the columns path and label"),
         ("name,label\na,b\n", "labels.csv: expected a first line"),
         ("path,label\na,b\na,c\n", "labels.csv: line 3: a has two labels"),
+        ("path,label\na,b\n./a,c\n", "labels.csv: line 3: ./a has two labels"),
+        ("label,path\nb\n", "labels.csv: line 2: no path"),
         ("path,label\na," + "b" * 200_000, "labels.csv: not a table of comma-separated values"),
     ],
 )

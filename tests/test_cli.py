@@ -157,7 +157,16 @@ def test_info(capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["serach"], ["search"], ["encode", "x", "-o", "y"], ["train"], ["search", "a", "b", "-k", "x"]]
+    "arguments",
+    [
+        [],
+        ["serach"],
+        ["search"],
+        ["encode", "x", "-o", "y"],
+        ["train"],
+        ["search", "a", "b", "-k", "x"],
+        ["regions", "x", "--max-pixels", "0"],
+    ],
 )
 def test_wrong_usage_is_2_and_one_error_line(arguments, capsys):
     status, out, err = run(capsys, *arguments)
@@ -219,8 +228,9 @@ def test_a_reader_who_leaves_early_is_no_error(catalog, frames):
 
 
 def test_every_command_has_help_with_an_example(capsys):
-    for verb in (["demo"], ["simulate"], ["info"], ["train", "solar"], ["encode"], ["build"], ["add"], ["search"],
-                 ["evaluate", "solar"]):  # fmt: skip
+    for verb in (["demo"], ["simulate"], ["fetch", "solar"], ["info"], ["train", "solar"], ["encode"], ["build"],
+                 ["add"], ["search"], ["evaluate", "solar"], ["evaluate", "classes"], ["classify"],
+                 ["regions"]):  # fmt: skip
         status, out, _ = run(capsys, *verb, "--help")
         assert status == 0
         assert f"example:\n  fasthash {' '.join(verb)}" in out

@@ -3,10 +3,10 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.io import fits
 
 from fasthash.errors import ArgumentError, ReadError
 from fasthash.solar.active_regions import statistical_regions
@@ -14,7 +14,6 @@ from fasthash.solar.compare import Comparison, compare, draw
 from fasthash.solar.simulator import render, write_fits
 
 START = "2014-04-01T00:00"
-HMI = Path(__file__).parents[1] / ".." / "shared" / "data" / "solar" / "hmi.M_720s.20160707_010000_TAI.fits"
 
 
 @pytest.fixture
@@ -77,11 +76,14 @@ def test_what_cannot_be_compared_is_named(frame, tmp_path):
         compare(tmp_path / "pixels.npy", size=32)
     with pytest.raises(ArgumentError, match="size"):
         compare(frame(), size=512)
+    with fits.open(frame(), mode="update") as hdus:
+        hdus[0].header["CRPIX1"] = 5000.0
+    with pytest.raises(ReadError, match=r"frame\.fits: no valid pixel on the solar disk"):
+        compare(tmp_path / "frame.fits", size=64)
 
 
-@pytest.mark.skipif(not HMI.exists(), reason=f"{HMI} is not at hand")
-def test_the_field_is_like_that_of_a_real_frame():
-    found = compare(HMI, HMI.parent / "active-regions" / "g2016.txt")
+def test_the_field_is_like_that_of_a_real_frame(real_solar):
+    found = compare(real_solar / "hmi.M_720s.20160707_010000_TAI.fits", real_solar / "active-regions" / "g2016.txt")
     assert found.distance() < 0.08
     real, simulated = (found.to_dict()[name] for name in ("real", "simulated"))
     np.testing.assert_allclose(simulated["quantiles"][:4], real["quantiles"][:4], rtol=0.25)

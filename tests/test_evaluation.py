@@ -367,6 +367,7 @@ GOOD = np.eye(4, dtype=np.float32)
         ({"k_at": (0,)}, "k_at: expected an integer at least 1, got 0"),
         ({"depth": 2.5}, "depth: expected an integer, got 2.5"),
         ({"block": "0h"}, "block: expected more than 0, got '0h'"),
+        ({"seed": -1}, "seed: expected an integer at least 0, got -1"),
     ],
 )
 def test_a_wrong_argument_is_named(change, message):

@@ -7,7 +7,6 @@ import threading
 import warnings
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import bad_files
 import numpy as np
@@ -18,8 +17,6 @@ from PIL import features
 
 from fasthash.errors import ArgumentError, ReadError
 from fasthash.io import DEFAULT_LIMITS, Image, Limits, as_image, find_images, read_image
-
-SOLAR = Path(__file__).parents[1] / ".." / "shared" / "data" / "solar"
 
 RNG = np.random.default_rng(7)
 FIELD = RNG.normal(0, 200, (37, 53))
@@ -479,7 +476,6 @@ def test_threads_read_one_zip_and_leave_the_warning_filters_alone(tmp_path):
 # ---- real files ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not SOLAR.is_dir(), reason="the real files are not beside this checkout")
 @pytest.mark.parametrize(
     ("name", "utc", "size"),
     [
@@ -489,16 +485,16 @@ def test_threads_read_one_zip_and_leave_the_warning_filters_alone(tmp_path):
         ("mdi-continuum/20091228_0533_mdiigr_256.jpg", "2009-12-28T05:33:00", 256),
     ],
 )
-def test_real_files(name, utc, size):
-    image = read_image(SOLAR / name)
+def test_real_files(real_solar, name, utc, size):
+    image = read_image(real_solar / name)
     assert image.pixels.shape == (size, size)
     assert image.time == np.datetime64(utc)
     assert image.remarks == ()
     if name.endswith(".fits"):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            expected = fits.getdata(SOLAR / name)
+            expected = fits.getdata(real_solar / name)
         np.testing.assert_array_equal(image.pixels, expected.astype(np.float32))
         assert 0.5 < np.isfinite(image.pixels).mean() < 0.8  # the disk
     else:
-        np.testing.assert_array_equal(image.pixels, np.asarray(Pillow.open(SOLAR / name).convert("L")))
+        np.testing.assert_array_equal(image.pixels, np.asarray(Pillow.open(real_solar / name).convert("L")))

@@ -2,8 +2,6 @@
 
 import json
 import math
-import os
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +11,7 @@ import fasthash as fh
 from fasthash.cli import main
 from fasthash.io import Image
 from fasthash.solar.heliographic import View, view_of
-from fasthash.solar.magnetogram import Disk
+from fasthash.solar.magnetogram import Disk, disk_from_header
 from fasthash.solar.regions import LEAST_MU, MIN_AREA, SMOOTHING, THRESHOLD, draw_regions, find_regions
 from fasthash.solar.simulator import render, write_fits
 
@@ -253,6 +251,14 @@ def test_the_surface_adds_up_and_every_place_is_seen_where_it_came_from():
     assert (latitude, longitude) == pytest.approx((-30, 50))
 
 
+@pytest.mark.parametrize(("unit", "arcseconds"), [("deg", 3600), ("arcmin", 60), ("rad", 206_264.806), ("arcsec", 1)])
+def test_the_plate_scale_may_have_another_unit(unit, arcseconds):
+    header = sun().header
+    scales = {key: header[key] / arcseconds for key in ("CDELT1", "CDELT2")}
+    disk, same = disk_from_header(header), disk_from_header({**header, **scales, "CUNIT1": unit, "CUNIT2": unit})
+    assert (same.x, same.y, same.radius) == pytest.approx((disk.x, disk.y, disk.radius))
+
+
 @pytest.mark.parametrize("rotation", [0.0, 180.0, 33.0])
 def test_places_are_those_of_sunpy(rotation):
     sunpy_map = pytest.importorskip("sunpy.map", reason="needs the extra [solar]")
@@ -302,6 +308,7 @@ def test_a_map_of_sunpy_is_taken_too():
         ({"header": {**sun(size=64).header, "RSUN_OBS": 100.0}}, "sun.fits: the solar disk is .* pixels in radius"),
         ({"header": {**sun().header, "CDELT1": 0.01}}, "sun.fits: the solar disk is .* pixels in radius"),
         ({"header": {**sun().header, "CRPIX1": 5000.0}}, "sun.fits: no valid pixel on the solar disk"),
+        ({"header": {**sun().header, "BUNIT": "DN/s"}}, r"sun.fits: its pixels are in DN/s \(BUNIT\), expected gauss"),
         ({"header": {**sun().header, "HGLT_OBS": 120.0}}, "sun.fits: its header tells B0 = 120 degrees"),
         ({"header": {**sun().header, "RSUN_OBS": 20.0}}, "sun.fits: its header tells .* radius of 20 arcseconds"),
     ],
@@ -438,11 +445,8 @@ GROUPS = {
 
 
 @pytest.mark.parametrize("name", GROUPS)
-def test_every_group_of_sunspots_lies_in_a_region_of_its_own(name):
-    folder = Path(os.environ.get("FASTHASH_SOLAR_DATA", ""))
-    if not (folder / name).is_file():
-        pytest.skip(f"set FASTHASH_SOLAR_DATA to a folder that holds {name}")
-    table = find_regions(folder / name)
+def test_every_group_of_sunspots_lies_in_a_region_of_its_own(real_solar, name):
+    table = find_regions(real_solar / name)
     hours, groups = GROUPS[name]
     view = view_of(table.image)
     owners = []

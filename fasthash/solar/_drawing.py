@@ -9,6 +9,8 @@ import math
 import numpy as np
 from numba import carray, njit, types
 
+from fasthash._machine_code import to_assembly
+
 _LIMB = 0.02  # in z: the last degree before the limb shows next to no field along the line of sight
 _BLUR2 = 0.5**2  # square pixels; about the blur of averaging over a pixel
 _REACH = 2.5  # sigmas from the middle of a concentration to where it is cut off
@@ -24,7 +26,7 @@ def _bell(exponent):
 
 
 def compile_draw() -> tuple[str, str]:
-    """The optimised LLVM assembly for this CPU, and the name of the function in it."""
+    """What `machine_code` wants of the kernel."""
 
     def draw(
         field_at, n, first, last, now, life, cos_l0, sin_l0, cos_b0, sin_b0, cos_turn, sin_turn, distance, pixel,
@@ -75,8 +77,4 @@ def compile_draw() -> tuple[str, str]:
     signature = types.void(
         at, index, index, index, real, real, real, real, real, real, real, real, real, real, at, index
     )
-    # No wrappers: they would tie the code to this process's Python.
-    compiled = njit(
-        signature, nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True
-    )(draw)  # fmt: skip
-    return compiled.inspect_llvm(signature.args), compiled.overloads[signature.args].fndesc.llvm_func_name
+    return to_assembly(draw, signature)

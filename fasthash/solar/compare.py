@@ -90,7 +90,10 @@ def compare(
     radius = observer(to_days(when)).angular_radius / FIELD_OF_VIEW  # in image sides
     # The averages of `field_map` belong to a square around the disk: here to the whole image, as it is turned.
     square = replace(disk, radius=disk.radius / (2 * radius), rotation=0.0)
-    real = field_map(mask_sky(image.pixels, disk), square, size)
+    pixels = mask_sky(image.pixels, disk)
+    if not np.isfinite(pixels).any():
+        raise ReadError(f"{path}: no valid pixel on the solar disk")
+    real = field_map(pixels, square, size)
     real[np.isnan(simulated)] = np.nan
     offset2 = (((np.arange(size) - (size - 1) / 2) / size) ** 2)[:, None]
     return Comparison(real, simulated, offset2 + offset2.T < (_INSIDE * radius) ** 2, rotation, when)

@@ -15,6 +15,7 @@ from fasthash.io import Image
 
 # Pixels: a disk whose radius or centre is said to be beyond this is a mistake of its header.
 _FARTHEST = 1e6
+_ARCSECONDS = {"arcmin": 60.0, "deg": 3600.0, "rad": 3600 * math.degrees(1)}  # in other units of CDELT1
 
 # A picture's disk is round where it and its circle have at least this share of their union in common (a square and its
 # best circle have .83), and no spot where its radius is at least this share of the picture's shorter side.
@@ -58,8 +59,9 @@ def disk_from_header(header: Mapping[str, Any]) -> Disk | None:
 
     number = functools.partial(header_number, header)
     x, y, scale = number("CRPIX1"), number("CRPIX2"), number("CDELT1")
-    angular = number("RSUN_OBS", "RSUN", "SOLAR_R")
-    radius = angular / abs(scale) if angular and scale else number("R_SUN")
+    angular = number("RSUN_OBS", "RSUN", "SOLAR_R")  # arcseconds
+    unit = _ARCSECONDS.get(str(header.get("CUNIT1", "")).strip().lower(), 1.0)
+    radius = angular / abs(scale * unit) if angular and scale else number("R_SUN")
     if x is None or y is None or radius is None:
         return None
     # The reference pixel is the disk's centre where its coordinates are (0, 0).

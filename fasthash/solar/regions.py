@@ -46,6 +46,7 @@ LEAST_MU = math.cos(math.radians(75))
 
 _CELLS = 120.0  # to a solar radius
 _DISK_RADII = 50.0, 20_000.0  # pixels; below, the smallest regions are a pixel or two; above, a header is mistaken
+_GAUSS = ("G", "GAUSS", "MX/CM^2", "MX/CM**2", "MX CM-2")  # a maxwell per square centimetre is one
 _MSH_CM2 = 2e-6 * math.pi * (SOLAR_RADIUS * 100) ** 2
 
 
@@ -164,14 +165,18 @@ def find_regions(source: Any, threshold: float = THRESHOLD, min_area: float = MI
     ``source`` is an Image, a SunPy map or the path of a FITS file, in gauss, whose header tells the disk; ``threshold``
     (G) and ``min_area`` (millionths of the hemisphere) say what counts as a region. Missing pixels and what lies beyond
     75 degrees from the disk's centre belong to none. Raises ArgumentError, and ReadError that names the file for
-    pictures (their grey has no unit), for disks of fewer than 50 or more than 20,000 pixels in radius, for headers
-    that do not tell where the disk is or from where it is seen, and where the disk has no valid pixel.
+    pictures (their grey has no unit), for another BUNIT than gauss, for disks of fewer than 50 or more than 20,000
+    pixels in radius, for headers that do not tell where the disk is or from where it is seen, and where the disk has
+    no valid pixel.
     """
     _check_number("threshold", threshold, 1e-3)
     _check_number("min_area", min_area, 0.0)
     image = as_image(source)
     full = view_of(image)
     name, (low, high) = image.path or "image", _DISK_RADII
+    unit = str(image.header.get("BUNIT", "")).strip()
+    if unit and unit.upper() not in _GAUSS:
+        raise ReadError(f"{name}: its pixels are in {unit} (BUNIT), expected gauss")
     if not low <= full.disk.radius <= high:
         size = f"the solar disk is {full.disk.radius:.1f} pixels in radius"
         raise ReadError(f"{name}: {size}, expected {low:g} to {high:g}")

@@ -1,0 +1,195 @@
+"""Commands of an archive: encode, build, add, search."""
+
+import argparse
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fasthash._progress import Progress
+from fasthash.cli._common import (
+    INPUT,
+    READING,
+    THREADS,
+    add_encoder,
+    add_metric,
+    check_writable,
+    find,
+    limits,
+    print_json,
+    printable,
+    report_skipped,
+    verb,
+    warn,
+)
+from fasthash.errors import FastHashError
+from fasthash.times import format_time, parse_span, parse_time
+
+
+def add_encode(verbs: Any) -> None:
+    parser = verb(
+        verbs,
+        "encode",
+        _encode,
+        "Hash images into an .npz of hashes, codes, paths, times and labels.",
+        "encode frames --encoder solar -o hashes.npz",
+        THREADS,
+        READING,
+    )
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help=INPUT)
+    add_encoder(parser)
+    parser.add_argument("-o", "--output", required=True, metavar="FILE.npz", help="file to write")
+
+
+def _encode(args: argparse.Namespace) -> None:
+    from fasthash._storage import atomic_write
+    from fasthash.catalog import remarks_on
+    from fasthash.encoder import Encoded, Failure, load_encoder
+
+    check_writable("-o", args.output, ".npz")
+    encoder = load_encoder(args.encoder)
+    paths, problems = find(args)
+    encoded: list[Encoded] = []
+    seen: dict[str, str] = {}
+    progress = Progress("encoded")
+    for done, item in enumerate(encoder.encode_files(paths, args.threads, limits(args)), start=1):
+        progress(done, len(paths))
+        if isinstance(item, Failure):
+            problems.append(item.message)
+        else:
+            encoded.append(item)
+            warn(f"{item.image.path}: {text}" for text in remarks_on(item))
+            twin = seen.setdefault(item.image.digest, item.image.path)
+            if twin != item.image.path:
+                warn([f"{item.image.path}: the same content as {twin}"])
+    report_skipped(problems, done=len(encoded))
+    hashes = np.stack([item.hash for item in encoded])
+    arrays: dict[str, Any] = {
+        "hashes": hashes,
+        "codes": encoder.binarize(hashes),
+        "paths": np.array([item.image.path for item in encoded], np.str_),
+        "times": np.array([format_time(item.image.time) for item in encoded], np.str_),
+        "labels": np.array([""] * len(encoded), np.str_),
+    }
+    with atomic_write(args.output) as file:
+        np.savez(file, **arrays)
+    print(f"{args.output}: {len(encoded)} images, hashes {hashes.shape[1]} floats, codes {encoder.n_bits} bits")
+
+
+def add_build(verbs: Any) -> None:
+    parser = verb(
+        verbs,
+        "build",
+        _build,
+        "Make a catalog of images.",
+        "build frames --encoder solar -o sun.catalog",
+        THREADS,
+        READING,
+    )
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help=INPUT)
+    add_encoder(parser)
+    parser.add_argument("-o", "--output", required=True, metavar="CATALOG", help="folder to make")
+
+
+def _build(args: argparse.Namespace) -> None:
+    from fasthash.catalog import Catalog
+
+    was_there = Path(args.output).is_dir()
+    catalog = Catalog.create(args.output, args.encoder)
+    try:
+        _add_to(catalog, args)
+    except BaseException:
+        with catalog:
+            empty = len(catalog) == 0
+        if empty:  # nothing was indexed: leave all as it was
+            shutil.rmtree(args.output, ignore_errors=True)
+            if was_there:
+                Path(args.output).mkdir()
+        raise
+    catalog.close()
+
+
+def add_add(verbs: Any) -> None:
+    parser = verb(verbs, "add", _add, "Add images to a catalog.", "add sun.catalog new-frames", THREADS, READING)
+    parser.add_argument("catalog", metavar="CATALOG")
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help=INPUT)
+
+
+def _add(args: argparse.Namespace) -> None:
+    from fasthash.catalog import Catalog
+
+    with Catalog.open(args.catalog) as catalog:
+        _add_to(catalog, args)
+
+
+def _add_to(catalog: Any, args: argparse.Namespace) -> None:
+    report = catalog.add(args.inputs, args.threads, limits(args), Progress("encoded"))
+    warn(report.remarks)
+    warn(f"{path}: its content is in the catalog already" for path in report.known)
+    report_skipped(report.failures, done=len(report.added) + len(report.known))
+    print(f"{catalog.path}: {len(report.added)} images added, {len(catalog)} in all, encoder {catalog.encoder.name}")
+
+
+def add_search(verbs: Any) -> None:
+    parser = verb(
+        verbs,
+        "search",
+        _search,
+        "Find the images of a catalog that are most like one image.",
+        "search sun.catalog frame.fits -k 10 --exclude-within 12h --gallery hits.png",
+        READING,
+    )
+    parser.add_argument("catalog", metavar="CATALOG")
+    parser.add_argument("image", metavar="IMAGE")
+    parser.add_argument("-k", type=int, default=10, metavar="K", help="results wanted (default: 10)")
+    add_metric(parser)
+    parser.add_argument("--exclude-within", metavar="12h", help="leave out what was taken this close to the query")
+    parser.add_argument("--between", nargs=2, metavar=("T0", "T1"), help="only what was taken in this span, UTC")
+    parser.add_argument("--label", metavar="L", help="only images of this label")
+    parser.add_argument("--gallery", metavar="FILE.png", help="draw the query and its hits")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _search(args: argparse.Namespace) -> None:
+    from fasthash.catalog import Catalog
+    from fasthash.io import read_image
+    from fasthash.plots import SUFFIXES
+
+    if args.gallery:
+        check_writable("--gallery", args.gallery, *SUFFIXES)
+    exclude = parse_span("--exclude-within", args.exclude_within) if args.exclude_within else None
+    between = None
+    if args.between:
+        between = parse_time("--between", args.between[0]), parse_time("--between", args.between[1])
+    image = read_image(args.image, limits(args))
+    with Catalog.open(args.catalog) as catalog:
+        hits = catalog.search(image, args.k, args.metric, exclude, between, args.label)
+        if args.gallery:
+            _draw_gallery(args.gallery, image, hits, catalog.encoder.name, args.metric)
+    if args.json:
+        query = {"query": args.image, "time": format_time(image.time)}
+        print_json({**query, "metric": args.metric, "results": [asdict(hit) for hit in hits]})
+        return
+    print(f"{'rank':>4}  {'distance':>10}  {'time (UTC)':<23}  {'label':<8}  path")
+    for hit in hits:
+        print(f"{hit.rank:>4}  {hit.distance:>10.5g}  {hit.time:<23}  {hit.label:<8}  {printable(hit.path)}")
+
+
+def _draw_gallery(path: str, query: Any, hits: Iterable[Any], encoder: str, metric: str) -> None:
+    from fasthash import plots
+    from fasthash.io import read_image
+    from fasthash.solar.magnetogram import orient
+
+    pictures = []
+    for hit in hits:
+        try:
+            pixels = orient(read_image(hit.path))
+        except FastHashError as error:
+            warn([str(error)])
+            pixels = None
+        pictures.append(plots.Picture(pixels, hit.time, hit.label, hit.distance))
+    title = f"Nearest by {metric} distance of {encoder} hashes"
+    plots.gallery(plots.Picture(orient(query), format_time(query.time)), pictures, path, title=title)
