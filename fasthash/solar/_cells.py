@@ -5,11 +5,10 @@ without consequence where it is turned, since what one pixel gains its neighbour
 """
 
 from math import ceil, floor, sqrt
-from typing import Any
 
-from numba import carray, njit, types
+from numba import carray, types
 
-_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+from fasthash._machine_code import to_assembly
 
 
 def _add_rows(pixels_at, height, width, first_row, last_row, x, y, radius, cosine, sine, size, total_at, area_at):
@@ -52,6 +51,4 @@ def compile_add_rows() -> tuple[str, str]:
     signature = types.void(
         at(types.float32), index, index, index, index, real, real, real, real, real, index, at(real), at(real)
     )
-    # No wrappers: they would tie the code to this process's Python.
-    compiled = njit(signature, **_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)(_add_rows)
-    return compiled.inspect_llvm(signature.args), compiled.overloads[signature.args].fndesc.llvm_func_name
+    return to_assembly(_add_rows, signature)
