@@ -92,6 +92,7 @@ _FLOATS_ALONE = {"BITS": 0.0, "BALANCE": 0.0, "DECORRELATION": 0.0, "UNIT": 0.0,
 # Of each row, what is put in place of metric_learning's own.
 VARIANTS: dict[str, dict[str, Any]] = {
     "all parts": {},
+    "all parts, another seed": {"seed": SEED + 1},
     "maps of 32 x 32 cells": {"CELLS": 32, "STRIDES": (1, 2, 1, 2, 2)},
     "batches of eight Suns, not two": {"SERIES_PER_BATCH": 8, "SPANS_PER_SERIES": 1, "NEAR": 22, "FAR": 14},
     "bits not balanced within a Sun": {"BALANCE": 0.0},
@@ -111,12 +112,12 @@ def measure(hashes: NDArray[np.float32], codes: NDArray[np.uint8], times: NDArra
 
 def train_variant(name: str, folder: str, steps: int, suns: list[Any]) -> list[float]:
     changes = dict(VARIANTS[name])
-    worlds = find_worlds([folder])[0][:: changes.pop("share", 1)]
+    worlds, seed = find_worlds([folder])[0][:: changes.pop("share", 1)], changes.pop("seed", SEED)
     prepare: Callable[[NDArray[Any]], NDArray[Any]] = half_resolution if "CELLS" in changes else lambda maps: maps
     maps, times = (np.concatenate(parts) for parts in zip(*(read_world(path) for path in worlds), strict=True))
     maps, row = prepare(maps), []
     with mock.patch.multiple(metric_learning, **changes):
-        net = metric_learning.train(maps, times, steps, SEED, num_threads=1).network
+        net = metric_learning.train(maps, times, steps, seed, num_threads=1).network
         weight, bias = (values.detach().numpy() for values in (net.code.weight, net.code.bias))
         learned = metric_learning.BITS > 0
         thresholds = -bias if learned else np.median(metric_learning.hashes_of(net, maps[::20]), axis=0)

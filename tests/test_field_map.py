@@ -238,6 +238,18 @@ def test_nothing_to_see_is_an_error_that_names_the_file():
             FieldMap().describe(Image(np.full((256, 256), np.nan, np.float32), "empty.fits", header=header))
 
 
+def test_an_array_too_weak_for_gauss_is_brought_to_their_strength():
+    noise = np.random.default_rng(0).normal(0, 8, (256, 256)).astype(np.float32)
+    image = sun(radius=127.5)
+    maps = [FieldMap().describe(Image((image.pixels + noise) * np.float32(unit))) for unit in (1, 1e-3, 1e-5)]
+    np.testing.assert_allclose(maps[1], maps[2], rtol=1e-3, atol=1e-3)
+    scale = np.linalg.norm(maps[1]) / np.linalg.norm(maps[0])
+    np.testing.assert_allclose(maps[1], maps[0] * scale, rtol=1e-3, atol=1e-3)
+    assert np.median(np.abs(maps[1][16:48, 16:48])) == pytest.approx(1.6, rel=0.3)
+    header = sun(radius=127.5).header  # says that it is gauss
+    assert np.abs(FieldMap().describe(Image(image.pixels * np.float32(1e-3), header=header))).max() < 3
+
+
 def test_the_field_of_mdi_is_brought_to_that_of_hmi():
     image = sun()
     header = dict(image.header, TELESCOP="SOHO", INSTRUME="MDI     ")

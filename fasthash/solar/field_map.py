@@ -35,6 +35,8 @@ _QUIET_CELL = 1.6
 # Where quiet grey is this near to mid-grey (of 1000), it is that of no field: in magnetograms it has been found within
 # 30 of it, in white light never within 90.
 _MID_GREY = 60.0
+# No cell of an array in gauss is as weak as this everywhere: the network of the quietest Sun reaches 15.
+_NO_GAUSS = 3.0
 
 
 def field_map(pixels: NDArray[np.float32], disk: Disk, size: int = 64) -> NDArray[np.float32]:
@@ -87,17 +89,24 @@ def _of_picture(pixels: NDArray[np.float32], size: int) -> NDArray[np.float32] |
     cells = field_map(pixels, disk, size)
     # No one says how many gauss are white in a magnetogram: its quiet network does.
     if np.nanpercentile(np.abs(quiet), 90) < _MID_GREY:  # small rings may lie within a region
-        middle = (size - 1) / 2
-        inner = distance_in_radii(cells.shape, Disk(middle, middle, size / 2, 0.0)) < 0.9
-        cells *= np.float32(_QUIET_CELL / max(float(np.median(np.abs(cells[inner]))), _QUIET_CELL))
+        cells *= np.minimum(_to_gauss_by_network(cells), np.float32(1))
     return cells
+
+
+def _to_gauss_by_network(cells: NDArray[np.float32]) -> np.float32:
+    """The factor after which half the cells of a map hold less than those of the quiet network do."""
+    middle = (len(cells) - 1) / 2
+    inner = distance_in_radii(cells.shape, Disk(middle, middle, len(cells) / 2, 0.0)) < 0.9
+    quiet = float(np.median(np.abs(cells[inner])))
+    return np.float32(_QUIET_CELL / quiet if quiet > 0 else 1)
 
 
 class FieldMap:
     """The front end of encoders of kind "field-map": `field_map` of a magnetogram, in HMI's gauss.
 
     The disk is the header's; without one, it fills the bounding box of the valid pixels. In a picture it is what stands
-    out from the sky, and the field is the departure from the quiet Sun (`flatten`). ``size``: cells a side.
+    out from the sky, and the field is the departure from the quiet Sun (`flatten`). An array without a header that is
+    too weak for gauss, such as a contrast, is brought to the strength of the quiet network. ``size``: cells a side.
     """
 
     def __init__(self, size: int = 64) -> None:
@@ -121,6 +130,8 @@ class FieldMap:
             # Pixels of exactly 0 are a sky that was filled with zeros: on the disk there is noise.
             disk = disk_from_header(image.header) or _disk_of_valid(np.isfinite(pixels) & (pixels != 0))
             cells = None if disk is None else field_map(pixels, disk, self.size) * np.float32(hmi_gauss(image.header))
+            if cells is not None and not image.header and 0 < np.abs(cells).max() < _NO_GAUSS:
+                cells *= _to_gauss_by_network(cells)
         if cells is None or not cells.any():
             raise ReadError(f"{image.path or 'image'}: no field on the solar disk: every pixel is missing or zero")
         return cells
