@@ -38,10 +38,10 @@ solar-paper: install
 	$(BIN)/fasthash train solar build/solar-paper -o fasthash/encoders/solar-paper.onnx --preset paper --epochs 40 \
 	    --seed 1 --data '730 days from 2011-06-01, every 4 h, 256 x 256, simulated by fasthash, seed 1'
 
-# How the shipped encoder solar was made: 140 simulated Suns, each of its own field model, 120 days every 3 h.
+# How the shipped encoder solar was made: 160 simulated Suns, each of its own field model, 120 days every 3 h.
 solar: build/solar-worlds
-	$(BIN)/fasthash train solar build/solar-worlds -o fasthash/encoders/solar.onnx --preset best --epochs 13 \
-	    --seed 1 --data '140 worlds of 120 days, every 3 h, simulated by fasthash.solar.worlds, seed 1'
+	$(BIN)/fasthash train solar build/solar-worlds -o fasthash/encoders/solar.onnx --preset best --epochs 18 \
+	    --seed 1 --data '160 worlds of 120 days, every 3 h, simulated by fasthash.solar.worlds, seed 1'
 
 # What each part of it gives: ten short trainings.
 ablation: build/solar-worlds
@@ -49,7 +49,7 @@ ablation: build/solar-worlds
 
 .PHONY: build/solar-worlds
 build/solar-worlds: install
-	$(BIN)/python -m fasthash.solar.worlds $@ 140 1
+	$(BIN)/python -m fasthash.solar.worlds $@ 160 1
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info fasthash/_hamming.c fasthash/_vectors.c fasthash/*.so fasthash-demo

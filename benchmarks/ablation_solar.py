@@ -2,7 +2,7 @@
 
     python benchmarks/ablation_solar.py WORLDS [STEPS]        make ablation
 
-WORLDS is the folder that `make solar` trains on. Every row is trained with the same seed for STEPS steps (400 unless
+WORLDS is the folder that `make solar` trains on. Every row is trained with the same seed for STEPS steps (250 unless
 said; the shipped encoder had many times more) and measured on two simulated Suns that no training saw: one of the
 simulator's default field model, and one of two smooth Gaussians a region. Precision with k = the number of similar
 images, 48-h window, and with everything within 6 h excluded.
@@ -137,7 +137,7 @@ def references(suns: list[Any]) -> Iterator[tuple[str, list[float]]]:
     yield from rows.items()
 
 
-def main(folder: str, steps: int = 400) -> None:
+def main(folder: str, steps: int = 250) -> None:
     suns = [test_sun(smooth) for smooth in (False, True)]
     print(f"{steps} steps each; simulator's field: floats, 6 h excluded, bits, 6 h excluded; smooth field: the same")
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:

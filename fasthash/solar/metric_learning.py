@@ -43,14 +43,14 @@ CHECKPOINT_EVERY = 100  # steps
 
 # A batch: frames of so many series, each seen in one way (mirrored, scaled, blurred); of a series so many spans of a
 # few days with frames from each, and frames from anywhere.
-SERIES_PER_BATCH, SPANS_PER_SERIES = 2, 6
-NEAR, FAR = 24, 72
+SERIES_PER_BATCH, SPANS_PER_SERIES = 2, 4
+NEAR, FAR = 24, 48
 SPANS = (96.0, 120.0, 168.0)  # hours
 WINDOW, SOFTNESS = 24.5, 2.0  # hours: where similarity ends, and how softly
 GAP = np.timedelta64(1, "D")  # ends a series
 
-# Shares in the loss.
-FLOATS, BITS, BALANCE, DECORRELATION, UNIT = 3.0, 6.0, 4.0, 20.0, 0.01
+# Shares in the loss. The floats' own is 3, as much as the bits': with less their precision suffers.
+FLOATS, BITS, BALANCE, DECORRELATION, UNIT = 3.0, 3.0, 4.0, 20.0, 0.01
 
 _Series = tuple[NDArray[Any], NDArray[np.float64]]  # maps, hours
 
@@ -254,7 +254,7 @@ def train(
     times : datetime64 array (n,)
         Of the frames, UTC, ascending within a series; a series ends where they step back or leap by more than a day.
     steps, seed : int
-        Steps of up to 432 frames. The same seed, data, steps, threads and machine give the same network.
+        Steps of up to 288 frames. The same seed, data, steps, threads and machine give the same network.
     progress : callable(step, steps, loss), optional
     checkpoint : path, optional
         Written every 100 steps. Where it exists, training goes on from it, to the very same result.

@@ -2,8 +2,7 @@
 
 One world is 120 days at 3 h of one Sun, the statistics of its regions those of a random date of 1996 to 2024. A learner
 that saw one field model alone would learn its texture, so every constant of the simulator varies from world to world,
-and two worlds in five are drawn by another model altogether: a few smooth Gaussians a region. The noise stays within
-what a magnetograph has: of Suns that drown in it nothing can be learned, and half of a training was once spent on them.
+and two worlds in five are drawn by another model altogether: a few smooth Gaussians a region.
 
     python -m fasthash.solar.worlds FOLDER COUNT SEED
 """
@@ -71,9 +70,9 @@ class SmoothModel:
             peak=rng.uniform(200, 2000),
             growth=rng.uniform(0.3, 1),
             plage=float(rng.choice([0, 20, 60])),
-            network=rng.uniform(3, 15),
+            network=rng.uniform(1, 12),
             projected=bool(rng.random() < 0.7),
-            noise=rng.uniform(2, 8),
+            noise=rng.uniform(3, 20),
         )
 
     def render(self, regions: ActiveRegions, time: datetime, size: int, seed: int) -> NDArray[Any]:
@@ -154,11 +153,11 @@ def make_world(number: int, seed: int = 0, days: int = DAYS) -> tuple[NDArray[np
     rng = np.random.default_rng([seed, 99, number])
     start = FIRST + rng.integers(0, YEARS * 365 * 24) * np.timedelta64(1, "h")
     times = (start + np.arange(0, days * 24, CADENCE_HOURS)).astype("datetime64[ms]")
-    regions = statistical_regions(times[0], days, int(rng.integers(1 << 30)), activity=float(rng.uniform(0.6, 2.0)))
+    regions = statistical_regions(times[0], days, int(rng.integers(1 << 30)), activity=float(rng.uniform(0.4, 1.8)))
     size = int(rng.choice(_SIZES))
     middle = (size - 1) / 2
     smooth, model = SmoothModel.random(rng), FieldModel.random(rng)
-    noise, field_seed = float(np.exp(rng.uniform(np.log(0.5), np.log(5)))), int(rng.integers(1 << 30))
+    noise, field_seed = float(np.exp(rng.uniform(np.log(0.5), np.log(12)))), int(rng.integers(1 << 30))
     is_smooth = rng.random() < SMOOTH_SHARE
     maps = np.empty((len(times), 64, 64), np.float16)
     for i, time in enumerate(times.astype(datetime)):
