@@ -8,6 +8,8 @@ simulator's default field model, and one of two smooth Gaussians a region. Preci
 images, 48-h window, and with everything within 6 h excluded.
 """
 
+import contextlib
+import itertools
 import multiprocessing
 import sys
 from collections.abc import Callable, Iterator
@@ -116,7 +118,9 @@ def train_variant(name: str, folder: str, steps: int, suns: list[Any]) -> list[f
     prepare: Callable[[NDArray[Any]], NDArray[Any]] = half_resolution if "CELLS" in changes else lambda maps: maps
     maps, times = (np.concatenate(parts) for parts in zip(*(read_world(path) for path in worlds), strict=True))
     maps, row = prepare(maps), []
-    with mock.patch.multiple(metric_learning, **changes):
+    with contextlib.ExitStack() as replaced:
+        for key, value in changes.items():
+            replaced.enter_context(mock.patch.object(metric_learning, key, value))
         net = metric_learning.train(maps, times, steps, seed, num_threads=1).network
         weight, bias = (values.detach().numpy() for values in (net.code.weight, net.code.bias))
         learned = metric_learning.BITS > 0
@@ -142,9 +146,8 @@ def main(folder: str, steps: int = 250) -> None:
     print(f"{steps} steps each; simulator's field: floats, 6 h excluded, bits, 6 h excluded; smooth field: the same")
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
         jobs = {name: pool.submit(train_variant, name, folder, steps, suns) for name in VARIANTS}
-        rows = [*references(suns), *((name, job.result()) for name, job in jobs.items())]
-    for name, row in rows:
-        print(f"| {name} | {' | '.join(f'{value:.3f}'.lstrip('0') for value in row)} |", flush=True)
+        for name, row in itertools.chain(references(suns), ((name, job.result()) for name, job in jobs.items())):
+            print(f"| {name} | {' | '.join(f'{value:.3f}'.lstrip('0') for value in row)} |", flush=True)
 
 
 if __name__ == "__main__":
