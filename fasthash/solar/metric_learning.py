@@ -6,9 +6,9 @@ Scherer (section 3), frames at most 24 h apart. Two losses of the same form teac
 cross-entropy between who is similar and a softmax over negative distances (Goldberger et al. 2004, neighbourhood
 components analysis; a straight-through sign for the bits: Bengio, Leonard and Courville 2013, arXiv 1308.3432).
 
-What makes or breaks the bits is what a batch compares. Bits that tell one Sun from another (its polarities, its noise)
-are constant within an archive of one Sun, and lost there. So a batch is many frames of two Suns, and within each of
-them the bits are asked to be balanced and uncorrelated.
+What makes or breaks the bits is balance: those that tell one Sun from another (its polarities, its noise) are constant
+within an archive of one Sun, and lost there. So worlds are as long as an archive, a batch is many frames of two of
+them, and within each the bits are asked to be balanced and uncorrelated. docs/solar.md says what each part gives.
 """
 
 import math
