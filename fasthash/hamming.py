@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fasthash._hamming import INDEX_BITS, MAX_BYTES, available_levels, knn, range_keys
 from fasthash._parallel import map_jobs
 from fasthash._storage import read_container, write_container
-from fasthash._validation import as_codes, check_choice, check_int, check_threads
+from fasthash._validation import as_codes, as_subset, check_choice, check_int, check_threads
 from fasthash.codes import as_padded_codes
 from fasthash.errors import ArgumentError, CorruptFileError, FastHashError
 
@@ -27,6 +27,7 @@ METHODS = ("auto", "scan")
 _KIND = "hamming-index"
 _INDEX_BITS = np.uint64(INDEX_BITS)
 _INDEX_MASK = np.uint64((1 << INDEX_BITS) - 1)
+_ALL = slice(None)
 _WORTH_A_THREAD = 1 << 20  # bytes of codes to compare: about as long as it takes to start one
 
 _Codes = NDArray[np.uint8]
@@ -58,15 +59,19 @@ def _level() -> int:
     return _LEVELS.index(forced)
 
 
-def knn_hamming(queries: Any, codes: Any, k: int, num_threads: int = -1) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+def knn_hamming(
+    queries: Any, codes: Any, k: int, num_threads: int = -1, rows: Any = None
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """The k nearest codes of each query, exactly.
 
     Parameters
     ----------
     queries : uint8, shape (n_queries, n_bytes) or (n_bytes,)
     codes : uint8, shape (n, n_bytes), n_bytes from 1 to 512
-    k : int, at least 1
+    k : int, at least 0
     num_threads : int; -1 for every core this process may use
+    rows : slice, bool mask of shape (n,), or integers of shape (m,), optional
+        Look at these rows of ``codes`` only, whatever their order; below, n is how many they are.
 
     Returns
     -------
@@ -78,16 +83,15 @@ def knn_hamming(queries: Any, codes: Any, k: int, num_threads: int = -1) -> tupl
     Raises
     ------
     ArgumentError
-        Where an array has another dtype or width, or k or num_threads is out of range.
+        Where an array has another dtype or width, or k, num_threads or rows is out of range.
     """
     checked = _as_wide_codes("codes", codes)
-    return _knn(
-        as_codes("queries", queries, checked.shape[1]), checked, check_int("k", k, 1), check_threads(num_threads)
-    )
+    queries, k = as_codes("queries", queries, checked.shape[1]), check_int("k", k, 0)
+    return _knn(queries, checked, k, check_threads(num_threads), as_subset(rows, len(checked)))
 
 
 def range_hamming(
-    queries: Any, codes: Any, radius: int, num_threads: int = -1
+    queries: Any, codes: Any, radius: int, num_threads: int = -1, rows: Any = None
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int64]]:
     """Every code at most ``radius`` bits away from each query (the r-neighbours of Norouzi et al., 2012).
 
@@ -99,6 +103,8 @@ def range_hamming(
     codes : uint8, shape (n, n_bytes), n_bytes from 1 to 512
     radius : int, at least 0
     num_threads : int; -1 for every core this process may use
+    rows : slice, bool mask of shape (n,), or integers of shape (m,), optional
+        Look at these rows of ``codes`` only, whatever their order.
 
     Returns
     -------
@@ -111,11 +117,11 @@ def range_hamming(
     Raises
     ------
     ArgumentError
-        Where an array has another dtype or width, or radius or num_threads is out of range.
+        Where an array has another dtype or width, or radius, num_threads or rows is out of range.
     """
     checked = _as_wide_codes("codes", codes)
-    queries = as_codes("queries", queries, checked.shape[1])
-    return _range(queries, checked, check_int("radius", radius, 0), check_threads(num_threads))
+    queries, radius = as_codes("queries", queries, checked.shape[1]), check_int("radius", radius, 0)
+    return _range(queries, checked, radius, check_threads(num_threads), as_subset(rows, len(checked)))
 
 
 class HammingIndex:
@@ -222,8 +228,13 @@ def _as_wide_codes(name: str, value: Any) -> _Codes:
     return codes
 
 
-def _knn(queries: _Codes, codes: _Codes, k: int, threads: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+def _knn(
+    queries: _Codes, codes: _Codes, k: int, threads: int, rows: slice | NDArray[np.int64] = _ALL
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Many queries are shared out among the threads; few queries see the codes shared out, and their hits merged."""
+    if rows != _ALL if isinstance(rows, slice) else True:
+        distances, indices = _knn(queries, codes[rows], k, threads)
+        return distances, indices + rows.start if isinstance(rows, slice) else rows[indices]
     k = min(k, len(codes))
     if k == 0 or len(queries) == 0:
         return _decode(np.empty((len(queries), k), np.uint64))
@@ -245,9 +256,12 @@ def _knn(queries: _Codes, codes: _Codes, k: int, threads: int) -> tuple[NDArray[
 
 
 def _range(
-    queries: _Codes, codes: _Codes, radius: int, threads: int
+    queries: _Codes, codes: _Codes, radius: int, threads: int, rows: slice | NDArray[np.int64] = _ALL
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int64]]:
     """One job per query and slice of the codes; a lone query sees as many slices as there are threads."""
+    if rows != _ALL if isinstance(rows, slice) else True:
+        limits, distances, indices = _range(queries, codes[rows], radius, threads)
+        return limits, distances, indices + rows.start if isinstance(rows, slice) else rows[indices]
     level = _level()
     radius = min(radius, 8 * codes.shape[1])
     threads = _useful_threads(len(queries) * codes.nbytes, threads)

@@ -226,7 +226,7 @@ CODES = np.zeros((3, 8), np.uint8)
         (lambda: knn_hamming(CODES, CODES[None], 1), "codes: expected shape"),
         (lambda: knn_hamming(CODES[:, :0], CODES[:, :0], 1), "codes: expected 1 to 512 bytes a code, got 0"),
         (lambda: knn_hamming(CODES, np.zeros((1, 513), np.uint8), 1), "codes: expected 1 to 512 bytes a code, got 513"),
-        (lambda: knn_hamming(CODES, CODES, 0), "k: expected an integer at least 1, got 0"),
+        (lambda: knn_hamming(CODES, CODES, -1), "k: expected an integer at least 0, got -1"),
         (lambda: knn_hamming(CODES, CODES, 1.0), "k: expected an integer, got 1.0"),
         (lambda: knn_hamming(CODES, CODES, 1, 0), "num_threads: expected an integer at least 1, got 0"),
         (lambda: range_hamming(CODES, CODES, -1), "radius: expected an integer at least 0, got -1"),
