@@ -1,4 +1,4 @@
-/* What is the same for every instruction set: building tables, ranking by counting, and which levels there are. */
+/* What is the same for every instruction set: building tables, and which levels there are. */
 #include "multi_index.h"
 
 #include <string.h>
@@ -28,33 +28,6 @@ void multi_index_build(const multi_index_table *table, const uint8_t *codes, siz
     }
     if (words)
         memset(words + count * width, 0, MULTI_INDEX_PADDING);
-}
-
-/* A stable counting sort by distance, which is looked up: there are only 2^16 codes. */
-void multi_index_rank(const multi_index *index, const uint8_t *query, const multi_index_task *task, size_t k,
-                      uint64_t *keys)
-{
-    uint8_t distance_of[1 << 16];
-    size_t place[18] = {0}; /* of the next hit at each distance */
-    const int wide = index->n_bytes == 2;
-    const unsigned wanted = wide ? query[0] << 8 | query[1] : query[0];
-    const uint8_t *codes = index->codes;
-    for (unsigned code = 0; code < (wide ? 1u << 16 : 1u << 8); code++)
-        distance_of[code] = (uint8_t)(code ? distance_of[code & (code - 1)] + 1 : 0);
-#define DISTANCE(row) distance_of[wanted ^ (unsigned)(wide ? codes[2 * (row)] << 8 | codes[2 * (row) + 1] : codes[row])]
-    for (uint64_t row = task->first; row < task->last; row++)
-        if (!multi_index_is_dead(index, row))
-            place[DISTANCE(row) + 1]++;
-    for (unsigned distance = 1; distance < 18; distance++)
-        place[distance] += place[distance - 1];
-    for (uint64_t row = task->first; row < task->last; row++) {
-        if (multi_index_is_dead(index, row))
-            continue;
-        const unsigned distance = DISTANCE(row);
-        if (place[distance] < k)
-            keys[place[distance]++] = (uint64_t)distance << HAMMING_INDEX_BITS | row;
-    }
-#undef DISTANCE
 }
 
 size_t multi_index_available(const multi_index_kernels *levels[MULTI_INDEX_MAX_LEVELS])

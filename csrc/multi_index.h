@@ -69,11 +69,6 @@ size_t multi_index_available(const multi_index_kernels *levels[MULTI_INDEX_MAX_L
  * are those that the table points to. */
 void multi_index_build(const multi_index_table *table, const uint8_t *codes, size_t count, size_t n_bytes);
 
-/* The k nearest of codes of 1 or 2 bytes, as sorted keys, by counting: it costs one pass over the codes, however large
- * k is. Wants k to be at most the number of rows that task and dead leave. */
-void multi_index_rank(const multi_index *index, const uint8_t *query, const multi_index_task *task, size_t k,
-                      uint64_t *keys);
-
 static inline int multi_index_is_dead(const multi_index *index, uint64_t row)
 {
     return index->dead && index->dead[row / 8] >> row % 8 & 1;

@@ -15,7 +15,8 @@
 
 #define BATCH 128         /* keys under way at once */
 #define PENDING 256       /* entries that passed, under way at once */
-#define PROBE_COST 16     /* looking up a key, in comparisons of one entry */
+#define PROBE_COST 16     /* looking up a key, in comparisons of one entry with a word at hand */
+#define SETTLE_COST 8     /* an entry that passed, the same */
 #define LINE 64           /* bytes in a cache line */
 #define MAX_LINES 8       /* the processor itself fetches what comes after so many neighbours */
 #define NO_LIMIT (8 * HAMMING_MAX_BYTES)
@@ -99,6 +100,7 @@ TARGET static void settle(search *s, visit *v)
 {
     const multi_index_table *table = v->table;
     const size_t n_bytes = s->index->n_bytes;
+    s->cost += v->n_pending * SETTLE_COST;
     if (!v->exact)
         for (size_t i = 0; i < v->n_pending; i++) {
             const uint8_t *code = v->codes + table->rows[v->pending[i]] * n_bytes;
@@ -123,7 +125,8 @@ TARGET static inline void pass(search *s, visit *v, uint32_t entry)
     __builtin_prefetch(v->table->rows + entry);
 }
 
-/* Which entries from begin to end - 1 may be near enough, by the part of their codes that is at hand. */
+/* Which entries from begin to end - 1 may be near enough, by the part of their codes that is at hand. It stops where
+ * so many are that the budget runs out. */
 TARGET static inline void sift(search *s, visit *v, uint32_t begin, uint32_t end)
 {
     const multi_index_table *table = v->table;
@@ -131,17 +134,17 @@ TARGET static inline void sift(search *s, visit *v, uint32_t begin, uint32_t end
     if (s->limit < v->known)
         return;
     if (!table->words)
-        for (uint32_t entry = begin; entry < end; entry++)
+        for (uint32_t entry = begin; entry < end && s->cost <= s->task->budget; entry++)
             pass(s, v, entry);
     else if (table->word_bytes == 8)
-        for (uint32_t entry = begin; entry < end; entry += 8) {
+        for (uint32_t entry = begin; entry < end && s->cost <= s->task->budget; entry += 8) {
             const uint32_t count = end - entry < 8 ? end - entry : 8;
             unsigned near = near8(table->words + (size_t)entry * 8, count, v->word, limit);
             for (; near; near &= near - 1)
                 pass(s, v, entry + (uint32_t)__builtin_ctz(near));
         }
     else
-        for (uint32_t entry = begin; entry < end; entry++) {
+        for (uint32_t entry = begin; entry < end && s->cost <= s->task->budget; entry++) {
             const uint64_t word = load_word(table->words + (size_t)entry * table->word_bytes) & v->mask;
             if (popcount64(word ^ v->word) <= limit)
                 pass(s, v, entry);
@@ -210,7 +213,7 @@ TARGET static int probe(search *s, visit *v)
             sift(s, v, begin[i], end[i]);
         settle(s, v);
     }
-    return 1;
+    return s->cost <= s->task->budget;
 }
 
 /* As probe, for a table whose keys are the codes: every entry is a hit, and of the nearest, rows rise within a key, so

@@ -49,8 +49,6 @@ cdef extern from "multi_index.h" nogil:
 
     size_t multi_index_available(const multi_index_kernels **levels) noexcept
     void multi_index_build(const multi_index_table *table, const uint8_t *codes, size_t count, size_t n_bytes) noexcept
-    void multi_index_rank(const multi_index *index, const uint8_t *query, const multi_index_task *task, size_t k,
-                          uint64_t *keys) noexcept
 
 
 MAX_TABLES = MULTI_INDEX_MAX_TABLES
@@ -66,6 +64,16 @@ cdef uint64_t ROW_MASK = (<uint64_t>1 << HAMMING_INDEX_BITS) - 1
 def available_levels():
     """The names of the instruction sets this host can run, slowest first."""
     return tuple(_levels[i].name.decode() for i in range(_n_levels))
+
+
+cdef void decode(size_t k, int32_t *distances, int64_t *indices) noexcept nogil:
+    """Keys, in the place of indices, to distances and rows."""
+    cdef size_t i
+    cdef uint64_t key
+    for i in range(k):
+        key = <uint64_t>indices[i]
+        distances[i] = <int32_t>(key >> HAMMING_INDEX_BITS)
+        indices[i] = <int64_t>(key & ROW_MASK)
 
 
 cdef multi_index_table as_table(table):
@@ -92,16 +100,14 @@ def build(table, const uint8_t[:, ::1] codes):
 
 
 cdef class Snapshot:
-    """The codes (n, n_bytes), n at least 1, of an index at one moment: with segments over the first of them, with
-    ``dead``, a bit for each row, or None, and with ``ids``, int64 (n,), or None where they are the rows."""
+    """The codes (n, n_bytes), n at least 1, of an index at one moment, with segments over the first of them, and
+    with ``dead``, a bit for each row, or None."""
 
     cdef multi_index index
     cdef multi_index_segment *segments
-    cdef const int64_t *ids
     cdef object owner
 
-    def __cinit__(self, const uint8_t[:, ::1] codes, size_t n_bits, const uint8_t[::1] dead, const int64_t[::1] ids,
-                  segments):
+    def __cinit__(self, const uint8_t[:, ::1] codes, size_t n_bits, const uint8_t[::1] dead, segments):
         self.segments = <multi_index_segment *>calloc(len(segments) + 1, sizeof(multi_index_segment))
         if self.segments is NULL:
             raise MemoryError
@@ -112,10 +118,10 @@ cdef class Snapshot:
                 self.segments[i].tables[j] = as_table(table)
         self.index.codes, self.index.n_codes, self.index.n_bytes = &codes[0, 0], codes.shape[0], codes.shape[1]
         self.index.n_bits = n_bits
-        self.index.dead = NULL if dead is None else &dead[0]
+        if dead is not None:
+            self.index.dead = &dead[0]
         self.index.segments, self.index.n_segments = self.segments, len(segments)
-        self.ids = NULL if ids is None else &ids[0]
-        self.owner = codes, dead, ids, segments
+        self.owner = codes, dead, segments
 
     def __dealloc__(self):
         free(self.segments)
@@ -132,21 +138,11 @@ cdef class Snapshot:
         with nogil:
             for q in range(<size_t>queries.shape[0]):
                 if _levels[level].knn(&self.index, &queries[q, 0], &task, k, <uint64_t *>&indices[q, 0]):
-                    self.decode(k, &distances[q, 0], &indices[q, 0])
+                    decode(k, &distances[q, 0], &indices[q, 0])
                 else:
                     distances[q, 0] = -1
                     left += 1
         return left
-
-    def rank(self, const uint8_t[:, ::1] queries, uint64_t first, uint64_t last, int32_t[:, ::1] distances,
-             int64_t[:, ::1] indices):
-        """As `knn`, for codes of 1 or 2 bytes, at the cost of one pass over them; it leaves no query."""
-        cdef multi_index_task task = multi_index_task(first, last, 0)
-        cdef size_t q, k = indices.shape[1]
-        with nogil:
-            for q in range(<size_t>queries.shape[0]):
-                multi_index_rank(&self.index, &queries[q, 0], &task, k, <uint64_t *>&indices[q, 0])
-                self.decode(k, &distances[q, 0], &indices[q, 0])
 
     def range_keys(self, size_t level, const uint8_t[::1] query, uint64_t first, uint64_t last, uint64_t budget,
                    unsigned radius, uint64_t[::1] keys):
@@ -157,14 +153,3 @@ cdef class Snapshot:
         with nogil:
             complete = _levels[level].range(&self.index, &query[0], &task, radius, &keys[0], keys.shape[0], &hits)
         return hits if complete else -1
-
-    cdef void decode(self, size_t k, int32_t *distances, int64_t *indices) noexcept nogil:
-        """Keys, in place, to distances and ids."""
-        cdef size_t i
-        cdef uint64_t key
-        for i in range(k):
-            key = <uint64_t>indices[i]
-            distances[i] = <int32_t>(key >> HAMMING_INDEX_BITS)
-            indices[i] = <int64_t>(key & ROW_MASK)
-            if self.ids is not NULL:
-                indices[i] = self.ids[indices[i]]
