@@ -8,21 +8,21 @@ Source: Norouzi, Punjani and Fleet, "Fast search in Hamming space with multi-ind
 
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fasthash import hamming
+from fasthash import _segments, hamming
 from fasthash._hamming import available_levels as all_levels
-from fasthash._multi_index import MAX_KEY_BITS, MAX_TABLES, PADDING, WORD, Snapshot, available_levels, build
+from fasthash._multi_index import Snapshot, available_levels
 from fasthash._parallel import map_jobs
+from fasthash._segments import BUCKET_BITS, Layout, Segment, checked_array, covered, for_file, from_file
 from fasthash._storage import read_container, write_container
-from fasthash._validation import as_subset, available_cores, check_choice, check_int, check_threads
+from fasthash._validation import as_subset, check_choice, check_int, check_threads
 from fasthash.codes import as_padded_codes
 from fasthash.errors import ArgumentError, CorruptFileError
 from fasthash.hamming import MAX_BITS, simd_level
@@ -30,11 +30,7 @@ from fasthash.hamming import MAX_BITS, simd_level
 METHODS = ("auto", "scan", "buckets", "multi-index")
 
 _KIND = "hamming-index"
-_BUCKET_BITS = 16  # up to so many bits a code is its own key
 _TABLE_BITS = 256  # longer codes are near each other too seldom for tables to pay without being asked for
-_TAIL = 8192  # up to so many codes a scan costs no more than a few keys in another segment would
-_MERGED = 3  # a segment grows when what comes after it has a third of its rows: there are few, and few are built anew
-_MAX_ROWS = 1 << 31  # of a segment
 _DEAD_SHARE = 4  # when a quarter of the rows is dead, the others move together
 _RANK_SHARE = 64  # for more than 1/64 of all codes, counting distances beats any table
 _BUDGET = 64  # a query may compare n * n_bytes / 64 entries: half of a scan
@@ -54,39 +50,6 @@ _Subset = slice | _Ints
 _PathLike = str | os.PathLike[str]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Table:
-    """The rows of a segment, sorted by bits ``first_bit`` to ``first_bit + key_bits - 1``, as csrc/multi_index.h says.
-
-    offsets: uint32 (2^key_bits + 1,); rows: uint32 (count,), at least one; words: uint8 (count * width + PADDING,),
-    the bytes from ``word_at`` on of each row's code, or None.
-    """
-
-    first_bit: int
-    key_bits: int
-    word_at: int
-    offsets: NDArray[np.uint32]
-    rows: NDArray[np.uint32]
-    words: _Codes | None
-
-    @property
-    def nbytes(self) -> int:
-        return self.offsets.nbytes + self.rows.nbytes + (0 if self.words is None else self.words.nbytes)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Segment:
-    """Tables over the rows ``first`` to ``first + count - 1``."""
-
-    first: int
-    count: int
-    tables: tuple[_Table, ...]
-
-    @property
-    def stop(self) -> int:
-        return self.first + self.count
-
-
 @dataclass(frozen=True, eq=False)
 class _State:
     """All that a search looks at. It never changes: whatever changes an index puts another in its place."""
@@ -97,7 +60,7 @@ class _State:
     rising: bool  # ids rise with the rows, so that ties by row are ties by id
     dead: _Codes | None  # bit row % 8 of byte row // 8; None: all are live
     n_dead: int
-    segments: tuple[_Segment, ...]
+    segments: tuple[Segment, ...]
 
     @property
     def n_live(self) -> int:
@@ -172,10 +135,10 @@ class HammingIndex:
         if not isinstance(compact, (bool, np.bool_)):
             raise ArgumentError(f"compact: expected True or False, got {compact!r}")
         self.compact = bool(compact)
-        if method == "buckets" and n_bits > _BUCKET_BITS:
-            raise ArgumentError(f"method: buckets are for codes of up to {_BUCKET_BITS} bits, got {n_bits}")
-        if method == "multi-index" and n_bits <= _BUCKET_BITS:
-            raise ArgumentError(f"method: multi-index is for codes of more than {_BUCKET_BITS} bits, got {n_bits}")
+        if method == "buckets" and n_bits > BUCKET_BITS:
+            raise ArgumentError(f"method: buckets are for codes of up to {BUCKET_BITS} bits, got {n_bits}")
+        if method == "multi-index" and n_bits <= BUCKET_BITS:
+            raise ArgumentError(f"method: multi-index is for codes of more than {BUCKET_BITS} bits, got {n_bits}")
         self._changing = threading.Lock()
         self._buffer = np.empty((0, -(-self.n_bits // 8)), np.uint8)
         self._id_buffer = np.empty(0, np.int64)
@@ -248,7 +211,7 @@ class HammingIndex:
             if dead is not None:
                 dead = np.concatenate([dead, np.zeros((after + 7) // 8 - len(dead), np.uint8)])
             held = self._buffer[:after]
-            segments = _covered(self._layout, held, state.segments)
+            segments = self._covered(held, state.segments)
             self._next_id = max(self._next_id, (before + len(added) if own is None else int(own[before:].max()) + 1))
             self._state = _State(self.n_bits, held, own, rising, dead, state.n_dead, segments)
 
@@ -284,12 +247,19 @@ class HammingIndex:
             if n_dead * _DEAD_SHARE > n:
                 self._compact()
 
+    def _covered(self, codes: _Codes, segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
+        """Segments over the codes, where the method wants any."""
+        scans = self.method == "scan" or (self.method == "auto" and self.n_bits > _TABLE_BITS)
+        if scans or (self.compact and self.n_bits <= BUCKET_BITS):
+            return ()
+        return covered(Layout(self.n_bits, self.compact), codes, segments)
+
     def _compact(self) -> None:
         """Move the live rows together, and build their tables anew."""
         state = self._state
         self._buffer = np.ascontiguousarray(state.codes[state.live])
         self._id_buffer = state.ids_of(state.live)
-        segments = _covered(self._layout, self._buffer, ())
+        segments = self._covered(self._buffer, ())
         self._state = _State(self.n_bits, self._buffer, self._id_buffer, state.rising, None, 0, segments)
 
     def search(
@@ -347,19 +317,12 @@ class HammingIndex:
         """Write the index, tables included, as one checksummed file, which appears whole or not at all."""
         with self._changing:
             state, next_id = self._state, self._next_id
-        arrays: dict[str, NDArray[Any]] = {"codes": state.codes}
+        segments, arrays = for_file(state.segments)
+        arrays |= {"codes": state.codes}
         if state.ids is not None:
             arrays["ids"] = state.ids
         if state.dead is not None:
             arrays["dead"] = state.dead
-        segments = []
-        for i, segment in enumerate(state.segments):
-            tables = []
-            for j, table in enumerate(segment.tables):
-                tables.append({name: getattr(table, name) for name in ("first_bit", "key_bits", "word_at")})
-                parts = {"offsets": table.offsets, "rows": table.rows, "words": table.words}
-                arrays |= {f"{name} {i} {j}": part for name, part in parts.items() if part is not None}
-            segments.append({"count": segment.count, "tables": tables})
         meta = {"n_bits": self.n_bits, "method": self.method, "compact": self.compact, "next_id": next_id}
         write_container(path, _KIND, meta | {"segments": segments}, arrays)
 
@@ -386,78 +349,21 @@ class HammingIndex:
         n = len(codes)
         ids, dead = arrays.get("ids"), arrays.get("dead")
         if ids is not None:
-            ids = _as_ids(_array("ids", ids, np.int64, n), n)
+            ids = _as_ids(checked_array("ids", ids, np.int64, n), n)
         if dead is not None:
-            dead = _array("dead", dead, np.uint8, (n + 7) // 8)
+            dead = checked_array("dead", dead, np.uint8, (n + 7) // 8)
         n_dead = 0 if dead is None else int(_bits(dead).sum())
         self._next_id = check_int("next_id", meta.get("next_id", n), n if ids is None else int(ids.max(initial=-1)) + 1)
         rising = ids is None or bool((np.diff(ids) > 0).all())
         self._buffer, self._id_buffer = codes, np.empty(0, np.int64) if ids is None else ids
-        segments = tuple(_restored(meta.get("segments", []), arrays, n, self.n_bits))
+        segments = tuple(from_file(meta.get("segments", []), arrays, n, self.n_bits))
         if "segments" not in meta:  # a file from before there were any
-            segments = _covered(self._layout, codes, ())
+            segments = self._covered(codes, ())
         self._state = _State(self.n_bits, codes, ids, rising, dead, n_dead, segments)
         if dead is not None and _bits(dead)[n:].any():
             raise ArgumentError("dead: expected no row beyond the last")
         if len(np.unique(self._state.ids_of(self._state.live))) != self._state.n_live:
             raise ArgumentError("ids: expected none twice")
-
-    def _layout(self, count: int) -> list[tuple[int, int, int, int]]:
-        """Which tables a segment of so many codes gets: first_bit, key_bits, word_at, width of a word (0: none)."""
-        n_bytes = -(-self.n_bits // 8)
-        key_bits = max(1, min(count.bit_length() - 3, MAX_KEY_BITS))  # then offsets take at most a byte a code
-        if self.method == "scan" or (self.method == "auto" and self.n_bits > _TABLE_BITS):
-            return []
-        if self.n_bits <= _BUCKET_BITS:
-            return [] if self.compact else [(0, self.n_bits, 0, 0)]
-        width = 0 if self.compact else min(WORD, n_bytes)
-        room = (2 if self.compact else 5) * n_bytes - n_bytes / 8  # _appended leaves an eighth for codes to come
-        n_tables = max(1, min(int(room / (4 + 1 + width)), round(self.n_bits / key_bits), MAX_TABLES))
-        key_bits = min(key_bits, self.n_bits // n_tables)
-        if key_bits == self.n_bits:
-            return [(0, key_bits, 0, 0)]
-        starts = [self.n_bits * j // n_tables for j in range(n_tables)]
-        return [(start, key_bits, _word_at(start, key_bits, width, n_bytes), width) for start in starts]
-
-
-# ---------------------------------------------------------------- tables
-
-
-def _word_at(first_bit: int, key_bits: int, width: int, n_bytes: int) -> int:
-    """The byte where a table's words begin: beyond the key if they fit there, before it if not, else anywhere.
-
-    What a key has in common with a query's is known; words tell most where they hold other bits.
-    """
-    after, before = -(-(first_bit + key_bits) // 8), first_bit // 8 - width
-    if after + width <= n_bytes:
-        return after
-    return before if before >= 0 else n_bytes - width
-
-
-def _covered(layout: Any, codes: _Codes, segments: tuple[_Segment, ...]) -> tuple[_Segment, ...]:
-    """Segments over all codes but a short tail. Of those there are, all stay but small ones at the end, which merge."""
-    start, stop = segments[-1].stop if segments else 0, len(codes)
-    if stop - start < _TAIL or not layout(stop - start):
-        return segments
-    while segments and segments[-1].count < _MERGED * (stop - start) and stop - segments[-1].first <= _MAX_ROWS:
-        start, segments = segments[-1].first, segments[:-1]
-    parts = (codes[first : first + _MAX_ROWS] for first in range(start, stop, _MAX_ROWS))
-    for part in parts:
-        segments = (*segments, _Segment(start, len(part), _tables(layout(len(part)), part)))
-        start += len(part)
-    return segments
-
-
-def _tables(layout: list[tuple[int, int, int, int]], codes: _Codes) -> tuple[_Table, ...]:
-    def built(wanted: tuple[int, int, int, int]) -> _Table:
-        first_bit, key_bits, word_at, width = wanted
-        words = np.empty(len(codes) * width + PADDING, np.uint8) if width else None
-        offsets, rows = np.empty((1 << key_bits) + 1, np.uint32), np.empty(len(codes), np.uint32)
-        table = _Table(first_bit, key_bits, word_at, offsets, rows, words)
-        build(table, codes)
-        return table
-
-    return tuple(map_jobs(built, layout, available_cores() if len(codes) > _TAIL else 1))
 
 
 # ---------------------------------------------------------------- searches; rows, not ids
@@ -487,7 +393,7 @@ def _nearest_by_id(state: _State, queries: _Codes, distances: _Distances, thread
 
     Of the codes as near as the last, those of the least ids may be others than those of the first rows.
     """
-    ids = np.empty(distances.shape, np.int64)
+    ids: _Ints = np.empty(distances.shape, np.int64)
     for i in range(len(queries) if ids.size else 0):
         _, found = _within(state, queries[i : i + 1], int(distances[i, -1]), threads, subset)[0]
         ids[i] = found[: ids.shape[1]]
@@ -534,7 +440,7 @@ def _by_id(state: _State, distances: _Distances, rows: _Ints) -> tuple[_Distance
 
 def _pays(state: _State, n: int, last: int) -> bool:
     """Whether tables can be faster than a scan of so many rows, up to ``last``: 0 where they are no neighbours."""
-    return bool(state.segments) and last > 0 and n > _TAIL
+    return bool(state.segments) and last > 0 and n > _segments.TAIL
 
 
 def _budget(state: _State, n: int, n_queries: int) -> int:
@@ -596,55 +502,3 @@ def _check_new(ids: _Ints, state: _State, next_id: int) -> None:
         taken = ids[state.rows_of(ids) >= 0]
         if len(taken):
             raise ArgumentError(f"ids: expected ids not in use, got {_some(taken)}")
-
-
-# ---------------------------------------------------------------- files
-
-
-def _array(name: str, array: NDArray[Any], dtype: Any, n: int) -> NDArray[Any]:
-    if array.dtype != np.dtype(dtype) or array.shape != (n,):
-        raise ArgumentError(f"{name}: expected {np.dtype(dtype).name} ({n},), got {array.dtype} {array.shape}")
-    return array
-
-
-def _restored(segments: Any, arrays: Mapping[str, NDArray[Any]], n: int, n_bits: int) -> Iterator[_Segment]:
-    """The segments of a file, with everything checked that the kernels rely on."""
-    first = 0
-    for i, described in enumerate(segments):
-        count = check_int("count", described["count"], 1, min(n - first, _MAX_ROWS))
-        tables = []
-        for j, table in enumerate(described["tables"]):
-            parts = arrays[f"offsets {i} {j}"], arrays[f"rows {i} {j}"], arrays.get(f"words {i} {j}")
-            tables.append(_checked_table(table, *parts, count, n_bits))
-        _check_together(tables)
-        yield _Segment(first, count, tuple(tables))
-        first += count
-
-
-def _checked_table(meta: Mapping[str, Any], offsets: Any, rows: Any, words: Any, count: int, n_bits: int) -> _Table:
-    first_bit = check_int("first_bit", meta["first_bit"], 0, n_bits - 1)
-    key_bits = check_int("key_bits", meta["key_bits"], 1, min(n_bits - first_bit, MAX_KEY_BITS))
-    offsets = _array("offsets", offsets, np.uint32, (1 << key_bits) + 1)
-    rows = _array("rows", rows, np.uint32, count)
-    width = 0
-    if words is not None:
-        width = check_int("width of words", (words.size - PADDING) // count, 1, min(WORD, -(-n_bits // 8)))
-        words = _array("words", words, np.uint8, count * width + PADDING)
-    word_at = check_int("word_at", meta["word_at"], 0, -(-n_bits // 8) - width)
-    if offsets[0] != 0 or offsets[-1] != count or (offsets[1:] < offsets[:-1]).any():
-        raise ArgumentError(f"offsets: expected to rise from 0 to {count}")
-    if rows.max() >= count:
-        raise ArgumentError(f"rows: expected less than {count}, got {rows.max()}")
-    return _Table(first_bit, key_bits, word_at, offsets, rows, words)
-
-
-def _check_together(tables: list[_Table]) -> None:
-    """Keys that share no bit, and the same width of words."""
-    check_int("tables", len(tables), 1, MAX_TABLES)
-    for table, after in pairwise(tables):
-        if table.first_bit + table.key_bits > after.first_bit:
-            raise ArgumentError("tables: expected keys that share no bit")
-        if (table.words is None) != (after.words is None) or table.nbytes - table.offsets.nbytes != (
-            after.nbytes - after.offsets.nbytes
-        ):
-            raise ArgumentError("tables: expected words of one width")
