@@ -44,7 +44,7 @@ typedef struct multi_index {
     size_t n_segments; /* in order of rows; the codes after the last of them are in no table */
 } multi_index;
 
-/* What to look for: rows first to last - 1 only, and no more work than budget, counted in comparisons of one entry. */
+/* What to look for: rows first to last - 1 only, and for each query no more work than budget, counted in comparisons of one entry. */
 typedef struct multi_index_task {
     uint64_t first, last, budget;
 } multi_index_task;
@@ -52,9 +52,10 @@ typedef struct multi_index_task {
 typedef struct multi_index_kernels {
     const char *name;
 
-    /* The k nearest codes, as sorted keys. Returns 0, and leaves anything in keys, where the budget ran out. Where
-     * there are fewer than k, the last keys are UINT64_MAX. */
-    int (*knn)(const multi_index *index, const uint8_t *query, const multi_index_task *task, size_t k, uint64_t *keys);
+    /* The k nearest codes of each query, as sorted keys in keys[n_queries][k]. Wants 1 <= k, and k codes to be found. A
+     * query whose budget runs out gets UINT64_MAX as its first key. */
+    void (*knn)(const multi_index *index, const uint8_t *queries, size_t n_queries, const multi_index_task *task,
+                size_t k, uint64_t *keys);
 
     /* Every code at most radius away, as keys in any order: `*hits` is how many there are, and the first `capacity` of
      * them are written. Returns 0 where the budget ran out. */

@@ -3,17 +3,20 @@
  *     TARGET               the attribute that names its instruction set
  *     popcount64(word)     the number of one bits
  *     near8(words, count, wanted, limit)
- *                          a bit for each of 1 to 8 neighbouring words at most limit bits away from wanted
+ *                          a bit for each of the first `count` (0 to 8) of neighbouring words at most limit bits away
+ *                          from wanted
  *
- * Nearly all the time goes into waiting for memory, so everything is asked for before it is needed: a batch of keys
- * first fetches its offsets, then the words of its entries, then, for the few entries that pass, rows and codes.
+ * Nearly all the time goes into waiting for memory, so everything is asked for a step before it is needed: the offsets
+ * of a batch of keys, then the words of their entries, then, of the few entries that pass, rows and codes. Several
+ * queries take turns, a step each, so that what one of them asked for comes while the others work.
  */
 #include "multi_index.h"
 #include "topk.h"
 
 #include <string.h>
 
-#define BATCH 128         /* keys under way at once */
+#define GROUP 8           /* queries that take turns */
+#define BATCH 128         /* keys under way at once, of one query */
 #define PENDING 256       /* entries that passed, under way at once */
 #define PROBE_COST 16     /* looking up a key, in comparisons of one entry with a word at hand */
 #define SETTLE_COST 8     /* an entry that passed, the same */
@@ -21,6 +24,13 @@
 #define MAX_LINES 8       /* the processor itself fetches what comes after so many neighbours */
 #define NO_LIMIT (8 * HAMMING_MAX_BYTES)
 
+/* The keys of a table that are so many bits away from the query's, in turn. */
+typedef struct ring {
+    uint32_t differ, end;
+    int more;
+} ring;
+
+/* One query, and where it has got to: a segment, a radius, a table of the segment, a batch of keys. */
 typedef struct search {
     const multi_index *index;
     const uint8_t *query;
@@ -29,21 +39,23 @@ typedef struct search {
     unsigned limit; /* a code farther away is no hit */
     uint64_t *keys; /* of the nearest, a heap of k that starts out full of UINT64_MAX; of a range, a list */
     size_t k, capacity, hits;
-} search;
 
-/* One table of one segment, as one query meets it. */
-typedef struct visit {
+    enum { START, FIND, SIFT, SETTLE, DONE, OUT_OF_BUDGET, IDLE } step;
+    size_t segments_left; /* the one before them is looked at */
     const multi_index_segment *segment;
+    uint32_t own_keys[MULTI_INDEX_MAX_TABLES]; /* the query's, one for each table */
+    const uint8_t *codes;                      /* the segment's first */
+    int exact;                                 /* words are whole codes */
+    unsigned radius, at;
     const multi_index_table *table;
-    const uint32_t *own_keys; /* the query's, one for each table */
-    unsigned at, radius;
-    const uint8_t *codes;     /* the segment's first */
-    uint64_t word, mask;      /* the query's word, and which of its bits are kept */
-    int exact;                /* a word is the whole code */
-    unsigned known;           /* bits that differ outside of the word */
+    uint64_t word, mask; /* the query's word, and which of its bits are kept */
+    unsigned known;      /* bits that differ outside of the word */
+    ring ring;
+    unsigned n_batch;
+    uint32_t batch[BATCH], begin[BATCH], end[BATCH];
     size_t n_pending;
     uint32_t pending[PENDING];
-} visit;
+} search;
 
 TARGET static inline uint64_t load_word(const uint8_t *bytes)
 {
@@ -85,77 +97,73 @@ TARGET static inline void take(search *s, unsigned distance, uint64_t row)
 }
 
 /* Was the code met at a smaller radius, or at this one in a table before this? Its keys tell. */
-TARGET static inline int met_before(const visit *v, const uint8_t *code)
+TARGET static inline int met_before(const search *s, const uint8_t *code)
 {
-    for (unsigned j = 0; j < v->segment->n_tables; j++) {
-        const uint32_t differ = multi_index_key(&v->segment->tables[j], code) ^ v->own_keys[j];
-        if (j != v->at && (unsigned)popcount64(differ) + (j > v->at) <= v->radius)
+    for (unsigned j = 0; j < s->segment->n_tables; j++) {
+        const uint32_t differ = multi_index_key(&s->segment->tables[j], code) ^ s->own_keys[j];
+        if (j != s->at && (unsigned)popcount64(differ) + (j > s->at) <= s->radius)
             return 1;
     }
     return 0;
 }
 
 /* The entries that passed: their rows were fetched when they did, now their codes are. */
-TARGET static void settle(search *s, visit *v)
+TARGET static void settle(search *s)
 {
-    const multi_index_table *table = v->table;
+    const multi_index_table *table = s->table;
     const size_t n_bytes = s->index->n_bytes;
-    s->cost += v->n_pending * SETTLE_COST;
-    if (!v->exact)
-        for (size_t i = 0; i < v->n_pending; i++) {
-            const uint8_t *code = v->codes + table->rows[v->pending[i]] * n_bytes;
+    s->cost += s->n_pending * SETTLE_COST;
+    if (!s->exact)
+        for (size_t i = 0; i < s->n_pending; i++) {
+            const uint8_t *code = s->codes + table->rows[s->pending[i]] * n_bytes;
             __builtin_prefetch(code);
             __builtin_prefetch(code + n_bytes - 1);
         }
-    for (size_t i = 0; i < v->n_pending; i++) {
-        const size_t entry = v->pending[i], row = table->rows[entry];
-        const uint8_t *code = v->exact ? table->words + entry * table->word_bytes : v->codes + row * n_bytes;
+    for (size_t i = 0; i < s->n_pending; i++) {
+        const size_t entry = s->pending[i], row = table->rows[entry];
+        const uint8_t *code = s->exact ? table->words + entry * table->word_bytes : s->codes + row * n_bytes;
         const unsigned distance = full_distance(code, s->query, n_bytes);
-        if (distance <= s->limit && !met_before(v, code))
-            take(s, distance, v->segment->first + row);
+        if (distance <= s->limit && !met_before(s, code))
+            take(s, distance, s->segment->first + row);
     }
-    v->n_pending = 0;
+    s->n_pending = 0;
 }
 
-TARGET static inline void pass(search *s, visit *v, uint32_t entry)
+TARGET static inline void pass(search *s, uint32_t entry)
 {
-    if (v->n_pending == PENDING)
-        settle(s, v);
-    v->pending[v->n_pending++] = entry;
-    __builtin_prefetch(v->table->rows + entry);
+    if (s->n_pending == PENDING)
+        settle(s);
+    s->pending[s->n_pending++] = entry;
+    __builtin_prefetch(s->table->rows + entry);
 }
 
 /* Which entries from begin to end - 1 may be near enough, by the part of their codes that is at hand. It stops where
  * so many are that the budget runs out. */
-TARGET static inline void sift(search *s, visit *v, uint32_t begin, uint32_t end)
+TARGET static inline void sift(search *s, uint32_t begin, uint32_t end)
 {
-    const multi_index_table *table = v->table;
-    const unsigned limit = s->limit < v->known ? 0 : s->limit - v->known;
-    if (s->limit < v->known)
+    const multi_index_table *table = s->table;
+    const uint64_t budget = s->task->budget;
+    if (s->limit < s->known)
         return;
+    const unsigned limit = s->limit - s->known;
     if (!table->words)
-        for (uint32_t entry = begin; entry < end && s->cost <= s->task->budget; entry++)
-            pass(s, v, entry);
+        for (uint32_t entry = begin; entry < end && s->cost <= budget; entry++)
+            pass(s, entry);
     else if (table->word_bytes == 8)
-        for (uint32_t entry = begin; entry < end && s->cost <= s->task->budget; entry += 8) {
-            const uint32_t count = end - entry < 8 ? end - entry : 8;
-            unsigned near = near8(table->words + (size_t)entry * 8, count, v->word, limit);
+        do { /* most keys have up to 8 entries: no branch tells them apart */
+            const uint32_t count = end - begin < 8 ? end - begin : 8;
+            unsigned near = near8(table->words + (size_t)begin * 8, count, s->word, limit);
             for (; near; near &= near - 1)
-                pass(s, v, entry + (uint32_t)__builtin_ctz(near));
-        }
+                pass(s, begin + (uint32_t)__builtin_ctz(near));
+            begin += count;
+        } while (begin < end && s->cost <= budget);
     else
-        for (uint32_t entry = begin; entry < end && s->cost <= s->task->budget; entry++) {
-            const uint64_t word = load_word(table->words + (size_t)entry * table->word_bytes) & v->mask;
-            if (popcount64(word ^ v->word) <= limit)
-                pass(s, v, entry);
+        for (uint32_t entry = begin; entry < end && s->cost <= budget; entry++) {
+            const uint64_t word = load_word(table->words + (size_t)entry * table->word_bytes) & s->mask;
+            if (popcount64(word ^ s->word) <= limit)
+                pass(s, entry);
         }
 }
-
-/* The keys of a table that are `radius` bits away from the query's, in turn: 0 where there are no more. */
-typedef struct ring {
-    uint32_t differ, end;
-    int more;
-} ring;
 
 static inline ring ring_start(unsigned radius, unsigned key_bits)
 {
@@ -165,119 +173,118 @@ static inline ring ring_start(unsigned radius, unsigned key_bits)
 /* The next number with as many ones. */
 static inline void ring_step(ring *r)
 {
-    if (r->differ == 0) {
-        r->more = 0;
-        return;
-    }
     const uint32_t low = r->differ & -r->differ, carried = r->differ + low;
-    r->differ = carried | ((carried ^ r->differ) >> 2) >> __builtin_ctz(low);
-    r->more = r->differ < r->end;
+    r->more = r->differ != 0 && carried < r->end;
+    if (r->more)
+        r->differ = carried | ((carried ^ r->differ) >> 2) >> __builtin_ctz(low);
 }
 
-/* Fetch the offsets of the next batch of keys. Returns how many there are. */
-static inline unsigned next_keys(ring *r, const multi_index_table *table, uint32_t own, uint32_t *keys)
+/* All entries of one table whose keys are s->radius bits away, for a table whose keys are the codes: every entry is a
+ * hit, and of the nearest, rows rise within a key, so that a key is left at the first that comes too late. */
+TARGET static void walk(search *s)
 {
-    unsigned count = 0;
-    for (; r->more && count < BATCH; ring_step(r)) {
-        keys[count] = own ^ r->differ;
-        __builtin_prefetch(table->offsets + keys[count++]);
-    }
-    return count;
-}
-
-/* All entries of one table whose keys are v->radius bits away. Returns 0 where the budget ran out. */
-TARGET static int probe(search *s, visit *v)
-{
-    const multi_index_table *table = v->table;
-    uint32_t keys[BATCH], begin[BATCH], end[BATCH];
-    ring r = ring_start(v->radius, table->key_bits);
-    const uint32_t own = v->own_keys[v->at];
-    for (unsigned count; (count = next_keys(&r, table, own, keys)) > 0;) {
-        s->cost += (uint64_t)count * PROBE_COST;
-        for (unsigned i = 0; i < count; i++) {
-            begin[i] = table->offsets[keys[i]];
-            end[i] = table->offsets[keys[i] + 1];
-            s->cost += end[i] - begin[i];
-            if (begin[i] == end[i])
-                continue;
-            const uint8_t *from = table->words ? table->words + (size_t)begin[i] * table->word_bytes
-                                               : (const uint8_t *)(table->rows + begin[i]);
-            const size_t bytes = (size_t)(end[i] - begin[i]) * (table->words ? table->word_bytes : 4);
-            for (size_t at = 0; at < bytes && at < MAX_LINES * LINE; at += LINE)
-                __builtin_prefetch(from + at);
-            __builtin_prefetch(from + bytes - 1);
-        }
-        if (s->cost > s->task->budget)
-            return 0;
-        for (unsigned i = 0; i < count; i++)
-            sift(s, v, begin[i], end[i]);
-        settle(s, v);
-    }
-    return s->cost <= s->task->budget;
-}
-
-/* As probe, for a table whose keys are the codes: every entry is a hit, and of the nearest, rows rise within a key, so
- * that a key is left at the first that comes too late. */
-TARGET static int walk(search *s, const visit *v)
-{
-    const multi_index_table *table = v->table;
-    const uint64_t first = v->segment->first;
-    for (ring r = ring_start(v->radius, table->key_bits); r.more; ring_step(&r)) {
-        const uint32_t key = v->own_keys[v->at] ^ r.differ;
+    const multi_index_table *table = s->table;
+    for (; s->ring.more && s->cost <= s->task->budget; ring_step(&s->ring)) {
+        const uint32_t key = s->own_keys[0] ^ s->ring.differ, end = table->offsets[key + 1];
         uint32_t entry = table->offsets[key];
-        for (; entry < table->offsets[key + 1]; entry++) {
-            const uint64_t row = first + table->rows[entry];
-            if (s->k && ((uint64_t)v->radius << HAMMING_INDEX_BITS | row) >= s->keys[0])
+        s->cost += PROBE_COST;
+        for (; entry < end; entry++, s->cost++) {
+            const uint64_t row = s->segment->first + table->rows[entry];
+            if (s->k && ((uint64_t)s->radius << HAMMING_INDEX_BITS | row) >= s->keys[0])
                 break;
-            take(s, v->radius, row);
+            take(s, s->radius, row);
         }
-        s->cost += PROBE_COST + (entry - table->offsets[key]);
-        if (s->cost > s->task->budget)
-            return 0;
     }
+}
+
+/* Turn to a table: whether a word says all about its code, or what is known of the rest. */
+static void look_at(search *s, unsigned at)
+{
+    const multi_index_table *table = s->table = &s->segment->tables[at];
+    const unsigned start = 8 * table->word_at, stop = start + 8 * table->word_bytes;
+    const int apart = table->first_bit + table->key_bits <= start || stop <= table->first_bit;
+    s->at = at;
+    s->ring = ring_start(s->radius, table->key_bits);
+    s->known = table->words && apart ? s->radius : 0;
+    if (!table->words)
+        return;
+    s->word = s->mask = 0;
+    memcpy(&s->word, s->query + table->word_at, table->word_bytes);
+    memset(&s->mask, 0xFF, table->word_bytes);
+}
+
+/* Turn to the next segment that has rows to look at. Returns 0 where there is none. */
+static int next_segment(search *s)
+{
+    while (s->segments_left-- > 0) {
+        const multi_index_segment *segment = s->segment = s->index->segments + s->segments_left;
+        if (segment->first >= s->task->last || s->task->first >= segment->first + segment->count)
+            continue;
+        for (unsigned j = 0; j < segment->n_tables; j++)
+            s->own_keys[j] = multi_index_key(&segment->tables[j], s->query);
+        s->codes = s->index->codes + segment->first * s->index->n_bytes;
+        s->exact = segment->tables[0].words && segment->tables[0].word_bytes == s->index->n_bytes;
+        s->radius = 0;
+        look_at(s, 0);
+        return 1;
+    }
+    return 0;
+}
+
+/* Turn to the next table, or to the next radius, or, where all hits of this segment have been met, to the next one. A
+ * radius of all bits of a key has been everywhere. Returns 0 where there is none. */
+static int next_table(search *s)
+{
+    const unsigned n_tables = s->segment->n_tables;
+    if (n_tables * s->radius + s->at >= s->limit || s->radius == s->table->key_bits)
+        return next_segment(s);
+    if (s->at + 1 == n_tables)
+        s->radius++;
+    look_at(s, s->at + 1 == n_tables ? 0 : s->at + 1);
     return 1;
 }
 
-/* Whether a word says all about its code, or what is known of the rest. */
-TARGET static void look_at(search *s, visit *v, unsigned at)
+/* Ask for the offsets of the next batch of keys. */
+TARGET static void ask(search *s)
 {
-    const multi_index_table *table = v->table = &v->segment->tables[at];
-    const unsigned start = 8 * table->word_at, stop = start + 8 * table->word_bytes;
-    const int apart = table->first_bit + table->key_bits <= start || stop <= table->first_bit;
-    v->at = at;
-    v->known = table->words && apart ? v->radius : 0;
-    if (!table->words)
-        return;
-    v->word = v->mask = 0;
-    memcpy(&v->word, s->query + table->word_at, table->word_bytes);
-    memset(&v->mask, 0xFF, table->word_bytes);
-}
-
-/* All hits of one segment. Returns 0 where the budget ran out. */
-TARGET static int search_segment(search *s, const multi_index_segment *segment)
-{
-    uint32_t own_keys[MULTI_INDEX_MAX_TABLES];
-    visit v;
-    v.segment = segment;
-    v.own_keys = own_keys;
-    v.codes = s->index->codes + segment->first * s->index->n_bytes;
-    v.n_pending = 0;
-    v.exact = segment->tables[0].words && segment->tables[0].word_bytes == s->index->n_bytes;
-    const int whole = segment->tables[0].key_bits == s->index->n_bits;
-    for (unsigned j = 0; j < segment->n_tables; j++)
-        own_keys[j] = multi_index_key(&segment->tables[j], s->query);
-    for (v.radius = 0; v.radius <= segment->tables[0].key_bits; v.radius++)
-        for (unsigned j = 0; j < segment->n_tables; j++) {
-            look_at(s, &v, j);
-            if (!(whole ? walk(s, &v) : probe(s, &v)))
-                return 0;
-            if (segment->n_tables * v.radius + j >= s->limit)
-                return 1;
+    for (;; ) {
+        if (s->table->key_bits == s->index->n_bits)
+            walk(s);
+        s->n_batch = 0;
+        for (; s->ring.more && s->n_batch < BATCH; ring_step(&s->ring)) {
+            const uint32_t key = s->batch[s->n_batch++] = s->own_keys[s->at] ^ s->ring.differ;
+            __builtin_prefetch(s->table->offsets + key);
         }
-    return 1; /* table 0 has been read from end to end */
+        s->cost += (uint64_t)s->n_batch * PROBE_COST;
+        s->step = s->cost > s->task->budget ? OUT_OF_BUDGET : FIND;
+        if (s->n_batch || s->step == OUT_OF_BUDGET)
+            return;
+        if (!next_table(s)) {
+            s->step = DONE;
+            return;
+        }
+    }
 }
 
-/* The codes that are in no table yet. */
+/* Ask for the words of the entries, or where there are none for their rows. */
+TARGET static void find(search *s)
+{
+    const multi_index_table *table = s->table;
+    const uint8_t *from = table->words ? table->words : (const uint8_t *)table->rows;
+    const size_t width = table->words ? table->word_bytes : sizeof *table->rows;
+    for (unsigned i = 0; i < s->n_batch; i++) {
+        const size_t begin = s->begin[i] = table->offsets[s->batch[i]];
+        const size_t end = s->end[i] = table->offsets[s->batch[i] + 1];
+        s->cost += end - begin;
+        __builtin_prefetch(from + begin * width);
+        __builtin_prefetch(from + end * width - 1);
+        for (size_t at = begin * width + LINE; at + LINE < end * width && at < begin * width + MAX_LINES * LINE; at += LINE)
+            __builtin_prefetch(from + at);
+    }
+    s->step = s->cost > s->task->budget ? OUT_OF_BUDGET : SIFT;
+}
+
+/* The codes that are in no table yet. They come first: the nearer the hits, the less there is to look at in tables. */
 TARGET static void search_tail(search *s)
 {
     const multi_index *index = s->index;
@@ -302,36 +309,85 @@ TARGET static void search_tail(search *s)
     }
 }
 
-/* The tail first: it is cheap, and the nearer the hits, the less the segments have to look at. */
-TARGET static int search_all(search *s)
+/* One step; each ends where it has asked for what the next one needs. */
+TARGET static void take_step(search *s)
 {
-    const multi_index *index = s->index;
-    search_tail(s);
-    for (size_t i = index->n_segments; i-- > 0;) {
-        const multi_index_segment *segment = index->segments + i;
-        if (segment->first < s->task->last && s->task->first < segment->first + segment->count)
-            if (!search_segment(s, segment))
-                return 0;
+    switch (s->step) {
+    case START:
+        search_tail(s);
+        s->segments_left = s->index->n_segments;
+        s->step = DONE;
+        if (next_segment(s))
+            ask(s);
+        break;
+    case FIND:
+        find(s);
+        break;
+    case SIFT:
+        for (unsigned i = 0; i < s->n_batch; i++)
+            sift(s, s->begin[i], s->end[i]);
+        if (s->n_pending)
+            s->step = SETTLE;
+        else
+            ask(s);
+        break;
+    case SETTLE:
+        settle(s);
+        ask(s);
+        break;
+    default:
+        break;
     }
-    return 1;
 }
 
-TARGET static int search_knn(const multi_index *index, const uint8_t *query, const multi_index_task *task, size_t k,
-                             uint64_t *keys)
+/* A search for one query; the caller says where its hits go. */
+static inline void begin(search *s, const multi_index *index, const uint8_t *query, const multi_index_task *task)
 {
-    search s = {.index = index, .query = query, .task = task, .limit = NO_LIMIT, .keys = keys, .k = k};
-    topk_clear(keys, k);
-    if (!search_all(&s))
-        return 0;
-    topk_sort(keys, k);
-    return 1;
+    s->index = index;
+    s->query = query;
+    s->task = task;
+    s->cost = s->k = s->capacity = s->hits = s->n_pending = 0;
+    s->limit = NO_LIMIT;
+    s->step = START;
+}
+
+TARGET static void search_knn(const multi_index *index, const uint8_t *queries, size_t n_queries,
+                              const multi_index_task *task, size_t k, uint64_t *keys)
+{
+    search group[GROUP];
+    const size_t size = n_queries < GROUP ? n_queries : GROUP;
+    topk_clear(keys, n_queries * k);
+    for (size_t i = 0; i < size; i++)
+        group[i].step = IDLE;
+    for (size_t asked = 0, answered = 0; answered < n_queries;)
+        for (size_t i = 0; i < size; i++) {
+            search *s = &group[i];
+            if (s->step == IDLE && asked < n_queries) {
+                begin(s, index, queries + asked * index->n_bytes, task);
+                s->k = k;
+                s->keys = keys + asked++ * k;
+            } else if (s->step < DONE)
+                take_step(s);
+            else if (s->step != IDLE) {
+                topk_sort(s->keys, k);
+                if (s->step == OUT_OF_BUDGET)
+                    s->keys[0] = UINT64_MAX;
+                s->step = IDLE;
+                answered++;
+            }
+        }
 }
 
 TARGET static int search_range(const multi_index *index, const uint8_t *query, const multi_index_task *task,
                                unsigned radius, uint64_t *keys, size_t capacity, size_t *hits)
 {
-    search s = {.index = index, .query = query, .task = task, .limit = radius, .keys = keys, .capacity = capacity};
-    const int complete = search_all(&s);
+    search s;
+    begin(&s, index, query, task);
+    s.limit = radius;
+    s.keys = keys;
+    s.capacity = capacity;
+    while (s.step < DONE)
+        take_step(&s);
     *hits = s.hits;
-    return complete;
+    return s.step == DONE;
 }

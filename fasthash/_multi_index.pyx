@@ -7,6 +7,9 @@ search it at once. A ``level`` is a position in ``available_levels()``.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+cdef extern from "stdint.h":
+    const uint64_t UINT64_MAX
+
 from libc.stdlib cimport calloc, free
 
 
@@ -42,8 +45,8 @@ cdef extern from "multi_index.h" nogil:
 
     ctypedef struct multi_index_kernels:
         const char *name
-        int (*knn)(const multi_index *index, const uint8_t *query, const multi_index_task *task, size_t k,
-                   uint64_t *keys) noexcept nogil
+        void (*knn)(const multi_index *index, const uint8_t *queries, size_t n_queries, const multi_index_task *task,
+                    size_t k, uint64_t *keys) noexcept nogil
         int (*range)(const multi_index *index, const uint8_t *query, const multi_index_task *task, unsigned radius,
                      uint64_t *keys, size_t capacity, size_t *hits) noexcept nogil
 
@@ -136,8 +139,9 @@ cdef class Snapshot:
         cdef multi_index_task task = multi_index_task(first, last, budget)
         cdef size_t q, k = indices.shape[1], left = 0
         with nogil:
+            _levels[level].knn(&self.index, &queries[0, 0], queries.shape[0], &task, k, <uint64_t *>&indices[0, 0])
             for q in range(<size_t>queries.shape[0]):
-                if _levels[level].knn(&self.index, &queries[q, 0], &task, k, <uint64_t *>&indices[q, 0]):
+                if <uint64_t>indices[q, 0] != UINT64_MAX:
                     decode(k, &distances[q, 0], &indices[q, 0])
                 else:
                     distances[q, 0] = -1
