@@ -30,7 +30,7 @@ test: install
 	$(BIN)/python -m pytest
 
 bench: install
-	$(BIN)/python -m pytest benchmarks -o python_files='bench_*.py' --benchmark-json=benchmarks/latest.json
+	$(BIN)/python -m pytest benchmarks -o python_files='bench_*.py' -m 'not large' --benchmark-json=benchmarks/latest.json
 
 # How the shipped encoder solar-paper was made: two years of simulated Sun, the paper's network, 40 epochs.
 solar-paper: install

@@ -5,9 +5,13 @@ TARGET static inline unsigned popcount64(uint64_t x)
     return (unsigned)__builtin_popcountll(x);
 }
 
+#include "multi_index_words.h"
+
+/* A vector of fewer than 8 words would wait for a line of memory that it does not need. */
 TARGET static inline unsigned near8(const uint8_t *words, unsigned count, uint64_t wanted, unsigned limit)
 {
-    const __mmask8 some = (__mmask8)(0xFFu >> (8 - count)); /* a masked load touches nothing else */
-    const __m512i differ = _mm512_xor_si512(_mm512_maskz_loadu_epi64(some, words), _mm512_set1_epi64((long long)wanted));
-    return _mm512_mask_cmple_epu64_mask(some, popcount_words(differ), _mm512_set1_epi64(limit));
+    if (count < 8)
+        return near_by_words(words, count, wanted, limit);
+    const __m512i differ = _mm512_xor_si512(_mm512_loadu_si512(words), _mm512_set1_epi64((long long)wanted));
+    return _mm512_cmple_epu64_mask(popcount_words(differ), _mm512_set1_epi64(limit));
 }

@@ -10,6 +10,7 @@ TARGET static inline unsigned popcount64(uint64_t x)
 }
 
 #include "multi_index_words.h"
+#define near8 near_by_words
 #include "multi_index_search.h"
 
 const multi_index_kernels multi_index_popcnt = {"popcnt", search_knn, search_range};

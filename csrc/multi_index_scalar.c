@@ -16,6 +16,7 @@ static inline unsigned popcount64(uint64_t x)
 }
 
 #include "multi_index_words.h"
+#define near8 near_by_words
 #include "multi_index_search.h"
 
 const multi_index_kernels multi_index_scalar = {"scalar", search_knn, search_range};

@@ -3,8 +3,7 @@
  *     TARGET               the attribute that names its instruction set
  *     popcount64(word)     the number of one bits
  *     near8(words, count, wanted, limit)
- *                          a bit for each of the first `count` (0 to 8) of neighbouring words at most limit bits away
- *                          from wanted
+ *                          a bit for each of 1 to 8 neighbouring words at most limit bits away from wanted
  *
  * Nearly all the time goes into waiting for memory, so everything is asked for a step before it is needed: the offsets
  * of a batch of keys, then the words of their entries, then, of the few entries that pass, rows and codes. Several
@@ -150,13 +149,12 @@ TARGET static inline void sift(search *s, uint32_t begin, uint32_t end)
         for (uint32_t entry = begin; entry < end && s->cost <= budget; entry++)
             pass(s, entry);
     else if (table->word_bytes == 8)
-        do { /* most keys have up to 8 entries: no branch tells them apart */
-            const uint32_t count = end - begin < 8 ? end - begin : 8;
+        for (uint32_t count; begin < end && s->cost <= budget; begin += count) {
+            count = end - begin < 8 ? end - begin : 8;
             unsigned near = near8(table->words + (size_t)begin * 8, count, s->word, limit);
             for (; near; near &= near - 1)
                 pass(s, begin + (uint32_t)__builtin_ctz(near));
-            begin += count;
-        } while (begin < end && s->cost <= budget);
+        }
     else
         for (uint32_t entry = begin; entry < end && s->cost <= budget; entry++) {
             const uint64_t word = load_word(table->words + (size_t)entry * table->word_bytes) & s->mask;
@@ -231,6 +229,16 @@ static int next_segment(search *s)
     return 0;
 }
 
+/* Whether the keys at this radius alone, with the entries that they have on average, would exceed the budget. */
+static int is_too_far(const search *s)
+{
+    const unsigned key_bits = s->table->key_bits;
+    uint64_t keys = 1;
+    for (unsigned i = 0; i < s->radius; i++)
+        keys = keys * (key_bits - i) / (i + 1);
+    return s->cost + keys * (PROBE_COST + (s->segment->count >> key_bits)) > s->task->budget;
+}
+
 /* Turn to the next table, or to the next radius, or, where all hits of this segment have been met, to the next one. A
  * radius of all bits of a key has been everywhere. Returns 0 where there is none. */
 static int next_table(search *s)
@@ -247,7 +255,7 @@ static int next_table(search *s)
 /* Ask for the offsets of the next batch of keys. */
 TARGET static void ask(search *s)
 {
-    for (;; ) {
+    for (;;) {
         if (s->table->key_bits == s->index->n_bits)
             walk(s);
         s->n_batch = 0;
@@ -259,10 +267,9 @@ TARGET static void ask(search *s)
         s->step = s->cost > s->task->budget ? OUT_OF_BUDGET : FIND;
         if (s->n_batch || s->step == OUT_OF_BUDGET)
             return;
-        if (!next_table(s)) {
-            s->step = DONE;
+        s->step = !next_table(s) ? DONE : is_too_far(s) ? OUT_OF_BUDGET : FIND;
+        if (s->step != FIND)
             return;
-        }
     }
 }
 

@@ -1,7 +1,7 @@
-/* near8 word by word. The file that includes this has defined TARGET and popcount64(word). */
+/* Words one by one. The file that includes this has defined TARGET and popcount64(word). */
 #include <string.h>
 
-TARGET static inline unsigned near8(const uint8_t *words, unsigned count, uint64_t wanted, unsigned limit)
+TARGET static inline unsigned near_by_words(const uint8_t *words, unsigned count, uint64_t wanted, unsigned limit)
 {
     unsigned near = 0;
     for (unsigned i = 0; i < count; i++) {
