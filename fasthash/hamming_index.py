@@ -35,7 +35,7 @@ _DEAD_SHARE = 4  # when a quarter of the rows is dead, the others move together
 _RANK_SHARE = 64  # for more than 1/64 of all codes, counting distances beats any table
 _BUDGET = 64  # a query may compare n * n_bytes / 64 entries: half of a scan
 _BATCH = 8  # of so many queries or more, each costs a third of a lone one to scan
-_BATCH_BUDGET = 256
+_BATCH_BUDGET = 160
 _QUERIES_A_JOB = 128  # about as long as it takes to start a thread
 
 # The kernel's best level that does not exceed the instruction set in use.
