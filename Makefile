@@ -34,24 +34,25 @@ bench: install
 	$(BIN)/python -m pytest benchmarks -o python_files='bench_*.py' --benchmark-json=benchmarks/latest.json
 
 # A build of its own, in which an access out of bounds or an undefined operation ends the process. Leaks are not looked
-# for: the kernels allocate nothing, and Python leaves much at exit.
+# for: the kernels allocate nothing, and Python leaves much at exit. libstdc++ is there for the exceptions of nmslib, which
+# the sanitizer has to find when the process starts.
 SANITIZED := build/sanitized
 sanitize: install
 	rm -rf $(SANITIZED)
 	mkdir -p $(SANITIZED)/source
 	cp -r setup.py pyproject.toml MANIFEST.in README.md LICENSE fasthash csrc $(SANITIZED)/source
-	rm -f $(SANITIZED)/source/fasthash/*.so
+	rm -f $(SANITIZED)/source/fasthash/*.so $(SANITIZED)/source/fasthash/_*.c
 	CFLAGS='-fsanitize=address,undefined -fno-sanitize-recover=all' $(BIN)/python -m pip install --quiet --no-deps \
 	    --target $(SANITIZED) $(SANITIZED)/source
-	cd $(SANITIZED) && LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 \
-	    $(abspath $(BIN))/python -m pytest -q $(addprefix $(CURDIR)/tests/test_,hamming.py index.py)
+	cd $(SANITIZED) && LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libstdc++.so)" \
+	    ASAN_OPTIONS=detect_leaks=0 $(abspath $(BIN))/python -m pytest -q $(addprefix $(CURDIR)/tests/test_,hamming.py index.py)
 
 # Codes, Hamming search and float search as a processor of 2008 and one of 2013 run them.
 QEMU ?= qemu-x86_64
 old-cpus: install
 	@command -v $(QEMU) >/dev/null || { echo 'old-cpus: skipped, $(QEMU) is not installed'; exit 0; }; set -ex; \
 	tests='tests/test_codes.py tests/test_hamming.py tests/test_index.py'; \
-	FASTHASH_CPU_FLAGS='sse4_2 popcnt' $(QEMU) -cpu Nehalem $(BIN)/python -m pytest -q $$tests; \
+	OPENBLAS_CORETYPE=Nehalem FASTHASH_CPU_FLAGS='sse4_2 popcnt' $(QEMU) -cpu Nehalem $(BIN)/python -m pytest -q $$tests; \
 	FASTHASH_CPU_FLAGS='sse4_2 popcnt avx2' $(QEMU) -cpu Haswell $(BIN)/python -m pytest -q $$tests
 
 # How the shipped encoder solar-paper was made: two years of simulated Sun, the paper's network, 40 epochs.
