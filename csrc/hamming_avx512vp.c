@@ -19,13 +19,16 @@ TARGET static inline vector popcount_words(vector x)
 #define TILED
 #define MOST_WORDS (HAMMING_MAX_BYTES / 8)
 
-/* The words of a code, `stride` apart. */
-TARGET static inline void put_words(const uint8_t *code, size_t n_bytes, uint64_t *out, size_t stride)
+/* The words of some codes, those of each place 64 apart. */
+TARGET static inline void put_words(const uint8_t *codes, size_t count, size_t n_bytes, uint64_t *columns)
 {
     const size_t whole = (n_bytes - 1) / 8;
+    const uint64_t mask = last_bytes_mask(n_bytes - 8 * whole);
     for (size_t w = 0; w < whole; w++)
-        out[w * stride] = load64(code + 8 * w);
-    out[whole * stride] = load64(code + n_bytes - 8) & last_bytes_mask(n_bytes - 8 * whole);
+        for (size_t i = 0; i < count; i++)
+            columns[64 * w + i] = load64(codes + i * n_bytes + 8 * w);
+    for (size_t i = 0; i < count; i++)
+        columns[64 * whole + i] = load64(codes + i * n_bytes + n_bytes - 8) & mask;
 }
 
 TARGET static inline void tile_fill(const uint8_t *codes, size_t count, size_t n_bytes, uint8_t *tile)
@@ -34,8 +37,8 @@ TARGET static inline void tile_fill(const uint8_t *codes, size_t count, size_t n
     if (n_bytes < 8)
         nibbles_fill(codes, count, n_bytes, tile);
     else
-        for (size_t i = 0; i < count; i++)
-            put_words(codes + i * n_bytes, n_bytes, (uint64_t *)tile + i / 64 * 64 * n_words + i % 64, 64);
+        for (size_t i = 0; i < count; i += 64)
+            put_words(codes + i * n_bytes, count - i < 64 ? count - i : 64, n_bytes, (uint64_t *)tile + i * n_words);
 }
 
 /* Which of 64 codes are nearer than limit. */
@@ -44,7 +47,7 @@ TARGET static inline uint64_t words_nearer(const uint64_t *query, const uint64_t
 {
     vector sums[8] = {0};
     for (size_t w = 0; w < n_words; w++) {
-        const vector wanted = _mm512_set1_epi64((long long)query[w]);
+        const vector wanted = _mm512_set1_epi64((long long)query[64 * w]);
         for (size_t j = 0; j < 8; j++)
             sums[j] = _mm512_add_epi64(sums[j], eight_of_8((const uint8_t *)(columns + 64 * w + 8 * j), wanted));
     }
@@ -61,14 +64,14 @@ TARGET static inline int tile_serves(size_t n_bytes, unsigned limit)
 TARGET static inline uint64_t tile_nearer(const uint8_t *query, const uint8_t *tile, size_t count, size_t n_bytes,
                                           unsigned limit, uint64_t *near)
 {
-    uint64_t words[MOST_WORDS], any = 0;
+    uint64_t wanted[64 * MOST_WORDS], any = 0;
     const size_t n_words = (n_bytes + 7) / 8;
     if (n_bytes < 8)
         return nibbles_nearer(query, tile, count, n_bytes, limit, near);
-    put_words(query, n_bytes, words, 1);
+    put_words(query, 1, n_bytes, wanted);
     for (size_t i = 0; i < count; i += 64) {
         const uint64_t *columns = (const uint64_t *)tile + i * n_words;
-        any |= near[i / 64] = words_nearer(words, columns, n_words, limit) & first_bits(count - i);
+        any |= near[i / 64] = words_nearer(wanted, columns, n_words, limit) & first_bits(count - i);
     }
     return any;
 }

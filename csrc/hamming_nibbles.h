@@ -20,46 +20,49 @@
 #define NIBBLE_GROUP (4 * sizeof(vector)) /* codes whose sums are kept in registers together */
 #define NIBBLE_BYTES 64                   /* longer codes would need a larger tile, and limits beyond 255 */
 
-/* Byte i of word[j] becomes byte j of word[i]: swap blocks of 4 x 4, of 2 x 2, then neighbours. */
-TARGET static inline void transpose_bytes(uint64_t word[8])
+/* 16 rows of 8 bytes, two in a vector, become 8 rows of 16. The place of a byte among the 128 is 7 bits, those of its
+ * row above those of its column; each round of interleaving the first half with the second turns these 7 bits by one
+ * place to the left, so that after four rounds those of the row are below. */
+TARGET static inline void transpose_16x8(__m128i rows[8])
 {
-    const uint64_t low[] = {0x00FF00FF00FF00FFu, 0x0000FFFF0000FFFFu, 0x00000000FFFFFFFFu};
-    for (int step = 2; step >= 0; step--)
-        for (int j = 0; j < 8; j++) {
-            const int other = j ^ 1 << step, shift = 8 << step;
-            if (other < j)
-                continue;
-            const uint64_t change = (word[j] >> shift ^ word[other]) & low[step];
-            word[other] ^= change;
-            word[j] ^= change << shift;
+    for (int round = 0; round < 4; round++) {
+        __m128i next[8];
+        for (int j = 0; j < 4; j++) {
+            next[2 * j] = _mm_unpacklo_epi8(rows[j], rows[j + 4]);
+            next[2 * j + 1] = _mm_unpackhi_epi8(rows[j], rows[j + 4]);
         }
-}
-
-/* Eight bytes of each of 8 codes, from byte `at` on, to the tile's rows. */
-TARGET static inline void put_nibbles(uint64_t word[8], size_t n_bytes, size_t at, uint8_t *column)
-{
-    transpose_bytes(word);
-    for (size_t b = 0; b < 8 && at + b < n_bytes; b++) {
-        const uint64_t low = word[b] & 0x0F0F0F0F0F0F0F0Fu, high = word[b] >> 4 & 0x0F0F0F0F0F0F0F0Fu;
-        memcpy(column + 2 * (at + b) * NIBBLE_GROUP, &low, 8);
-        memcpy(column + (2 * (at + b) + 1) * NIBBLE_GROUP, &high, 8);
+        memcpy(rows, next, sizeof next);
     }
 }
 
+/* The nibbles of byte b of 16 codes go to rows 2 b and 2 b + 1. */
+TARGET static inline void put_nibbles(__m128i bytes, uint8_t *column, size_t b)
+{
+    const __m128i nibble = _mm_set1_epi8(0x0F);
+    _mm_store_si128((__m128i *)(column + 2 * b * NIBBLE_GROUP), _mm_and_si128(bytes, nibble));
+    _mm_store_si128((__m128i *)(column + (2 * b + 1) * NIBBLE_GROUP),
+                    _mm_and_si128(_mm_srli_epi16(bytes, 4), nibble));
+}
+
+/* Eight bytes of each of 16 codes at a time. What is read beyond them is another's and goes nowhere; so that it is
+ * never beyond the block, its last codes are copied. */
 TARGET static inline void nibbles_fill(const uint8_t *codes, size_t count, size_t n_bytes, uint8_t *tile)
 {
-    const size_t end = count * n_bytes;
-    for (size_t i = 0; i < count; i += 8) {
+    uint8_t last[16 * NIBBLE_BYTES + 8] = {0};
+    for (size_t i = 0; i < count; i += 16) {
         uint8_t *column = tile + i / NIBBLE_GROUP * NIBBLE_GROUP * 2 * n_bytes + i % NIBBLE_GROUP;
+        const uint8_t *from = codes + i * n_bytes;
+        if ((count - i) * n_bytes < 16 * n_bytes + 8)
+            from = memcpy(last, from, (count - i) * n_bytes);
         for (size_t at = 0; at < n_bytes; at += 8) {
-            /* the last word ends where the code ends, and may repeat bytes of the one before it */
-            const size_t from = n_bytes < 8 ? 0 : at + 8 > n_bytes ? n_bytes - 8 : at;
-            uint64_t word[8] = {0};
-            for (size_t j = 0; j < 8 && i + j < count; j++) {
-                const size_t place = (i + j) * n_bytes + from;
-                memcpy(&word[j], codes + place, place + 8 <= end ? 8 : n_bytes);
+            __m128i bytes[8];
+            for (size_t j = 0; j < 8; j++) {
+                const uint8_t *two = from + 2 * j * n_bytes + at;
+                bytes[j] = _mm_set_epi64x((long long)load64(two + n_bytes), (long long)load64(two));
             }
-            put_nibbles(word, n_bytes, from, column);
+            transpose_16x8(bytes);
+            for (size_t b = 0; b < 8 && at + b < n_bytes; b++)
+                put_nibbles(bytes[b], column, at + b);
         }
     }
 }
@@ -89,11 +92,13 @@ TARGET static inline uint64_t nibbles_nearer(const uint8_t *query, const uint8_t
             for (size_t j = 0; j < 4; j++)
                 sums[j] = add_up_to_255(sums[j], look_up(high, load_vector(row + NIBBLE_GROUP + j * sizeof(vector))));
         }
-        uint64_t bits[NIBBLE_GROUP / 64] = {0};
+        uint64_t *bits = near + start / 64;
+        memset(bits, 0, NIBBLE_GROUP / 8);
         for (size_t j = 0; j < 4; j++)
             bits[j * sizeof(vector) / 64] |= less_bytes(sums[j], below) << j * sizeof(vector) % 64;
-        for (size_t j = 0; j < NIBBLE_GROUP / 64 && start + 64 * j < count; j++)
-            any |= near[start / 64 + j] = bits[j] & first_bits(count - start - 64 * j);
+        for (size_t j = 0; j < NIBBLE_GROUP / 64; j++)
+            any |= bits[j];
     }
+    near[(count - 1) / 64] &= first_bits((count - 1) % 64 + 1); /* the last group may hold fewer codes than it has room for */
     return any;
 }

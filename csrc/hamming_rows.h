@@ -50,6 +50,7 @@ TARGET static inline uint64_t nearer_rows(const uint8_t *query, const uint8_t *c
     size_t i = 0;
     for (; i + 64 <= count; i += 64) {
         vector found[64 / LANES];
+        read_ahead(codes + i * n_bytes, 64 * n_bytes);
         for (size_t j = 0; j < 64 / LANES; j++)
             found[j] = next_distances(codes + (i + j * LANES) * n_bytes, wanted, n_bytes);
         any |= near[i / 64] = less_64(found, limit);

@@ -3,11 +3,11 @@
  *     TARGET                                              the attribute that names its instruction set
  *     distances(query, codes, count, n_bytes, out)        out[i] = distance to code i
  *     nearer(query, codes, count, n_bytes, limit, near)   bit i of near[] tells whether code i is nearer than limit;
- *                                                         returns the or of near[]
+ *                                                         returns 0 where none is
  *
  * and, where many queries at once pay for another layout of the codes, TILED and
  *
- *     tile_fill(codes, count, n_bytes, tile)              lays out a block of codes, zero-padded, in TILE_BYTES
+ *     tile_fill(codes, count, n_bytes, tile)              lays out a block of codes in TILE_BYTES
  *     tile_serves(n_bytes, limit)                         whether there is a layout for such codes and such a limit
  *     tile_nearer(query, tile, count, n_bytes, limit, near)   as nearer
  *
@@ -17,14 +17,15 @@
  */
 #include "topk.h"
 
-#define BLOCK 1024                    /* codes in a block, at most; */
-#define BLOCK_BYTES (1 << 14)         /* in so many bytes, so that a block and its tile stay in the first-level cache */
-#define LONG_BYTES 64                 /* codes longer than this are taken */
-#define LONG_BLOCK 64                 /* so many at a time */
+#define BLOCK 1024                    /* codes in a block, at most, */
+#define BLOCK_BYTES (1 << 13)         /* and about the bytes in it: a block and its tile stay in the first-level cache */
+#define GROUP 256                     /* codes: a block is a multiple of them, */
+#define LONG_GROUP 64                 /* or of these where they are */
+#define LONG_BYTES 64                 /* longer than this */
 #define SCRATCH_BYTES (1 << 15)       /* holds a block of any codes */
 #define TILE_BYTES (1 << 15)
 #define MANY_QUERIES 8                /* that pay for a tile */
-#define MASKS (BLOCK / 64)
+#define MASKS (BLOCK / 64)             /* a whole number of the groups a tile consists of */
 #define MOST (8 * HAMMING_MAX_BYTES)  /* no distance exceeds this */
 
 static inline uint64_t make_key(unsigned distance, uint64_t index)
@@ -37,10 +38,10 @@ static inline size_t least_of(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-/* A multiple of 64 codes. */
 static inline size_t block_size(size_t n_bytes)
 {
-    return n_bytes > LONG_BYTES ? LONG_BLOCK : least_of(BLOCK, BLOCK_BYTES / n_bytes / 256 * 256);
+    const size_t group = n_bytes > LONG_BYTES ? LONG_GROUP : GROUP, groups = BLOCK_BYTES / n_bytes / group;
+    return groups > 0 ? least_of(BLOCK, groups * group) : group;
 }
 
 static inline uint64_t index_of(const hamming_codes *codes, size_t i)

@@ -26,7 +26,7 @@ _INDEX_MASK = np.uint64((1 << INDEX_BITS) - 1)
 _NONE_YET = np.uint64(2**64 - 1)  # in a heap: a place for any key
 _RANK_SHARE = 64  # for more than 1/64 of all codes, counting distances beats a heap
 _BATCH = 128  # queries that are worth reading all codes for
-_WORTH_A_THREAD = 1 << 20  # bytes of codes to compare: about as long as it takes to start one
+_WORTH_A_THREAD = 1 << 23  # bytes of codes to compare: a few times as long as it takes to start one
 
 _Codes = NDArray[np.uint8]
 _Keys = NDArray[np.uint64]
