@@ -45,13 +45,13 @@ sanitize: install
 	CFLAGS='-fsanitize=address,undefined -fno-sanitize-recover=all' $(BIN)/python -m pip install --quiet --no-deps \
 	    --target $(SANITIZED) $(SANITIZED)/source
 	cd $(SANITIZED) && LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libstdc++.so)" \
-	    ASAN_OPTIONS=detect_leaks=0 $(abspath $(BIN))/python -m pytest -q $(addprefix $(CURDIR)/tests/test_,hamming.py index.py)
+	    ASAN_OPTIONS=detect_leaks=0 $(abspath $(BIN))/python -m pytest -q $(addprefix $(CURDIR)/tests/test_,hamming.py hamming_index.py index.py)
 
 # Codes, Hamming search and float search as a processor of 2008 and one of 2013 run them.
 QEMU ?= qemu-x86_64
 old-cpus: install
 	@command -v $(QEMU) >/dev/null || { echo 'old-cpus: skipped, $(QEMU) is not installed'; exit 0; }; set -ex; \
-	tests='tests/test_codes.py tests/test_hamming.py tests/test_index.py'; \
+	tests='tests/test_codes.py tests/test_hamming.py tests/test_hamming_index.py tests/test_index.py'; \
 	OPENBLAS_CORETYPE=Nehalem FASTHASH_CPU_FLAGS='sse4_2 popcnt' $(QEMU) -cpu Nehalem $(BIN)/python -m pytest -q $$tests; \
 	FASTHASH_CPU_FLAGS='sse4_2 popcnt avx2' $(QEMU) -cpu Haswell $(BIN)/python -m pytest -q $$tests
 

@@ -40,7 +40,7 @@ typedef struct search {
     size_t k, capacity, hits;
 
     enum { START, FIND, SIFT, SETTLE, DONE, OUT_OF_BUDGET, IDLE } step;
-    size_t segments_left; /* the one before them is looked at */
+    size_t next_segment;
     const multi_index_segment *segment;
     uint32_t own_keys[MULTI_INDEX_MAX_TABLES]; /* the query's, one for each table */
     const uint8_t *codes;                      /* the segment's first */
@@ -95,15 +95,35 @@ TARGET static inline void take(search *s, unsigned distance, uint64_t row)
     }
 }
 
-/* Was the code met at a smaller radius, or at this one in a table before this? Its keys tell. */
+/* Was the code of a row of this segment met at a smaller radius, or at this one in a table before this? Its keys tell. */
 TARGET static inline int met_before(const search *s, const uint8_t *code)
 {
     for (unsigned j = 0; j < s->segment->n_tables; j++) {
         const uint32_t differ = multi_index_key(&s->segment->tables[j], code) ^ s->own_keys[j];
-        if (j != s->at && (unsigned)popcount64(differ) + (j > s->at) <= s->radius)
+        if ((unsigned)popcount64(differ) + (j >= s->at) <= s->radius)
             return 1;
     }
     return 0;
+}
+
+/* One code after another: those in no table, and what is left of a segment where that costs less than its keys. */
+TARGET static void scan(search *s, uint64_t row, uint64_t stop, int some_were_met)
+{
+    const multi_index *index = s->index;
+    const size_t n_bytes = index->n_bytes;
+    row = row > s->task->first ? row : s->task->first;
+    stop = stop < s->task->last ? stop : s->task->last;
+    for (uint32_t count; row < stop; row += count) {
+        const uint8_t *codes = index->codes + row * n_bytes;
+        count = stop - row < 8 ? (uint32_t)(stop - row) : 8;
+        unsigned near = n_bytes == 8 ? near8(codes, count, load_word(s->query), s->limit) : (1u << count) - 1;
+        for (; near; near &= near - 1) {
+            const unsigned i = (unsigned)__builtin_ctz(near);
+            const unsigned distance = full_distance(codes + i * n_bytes, s->query, n_bytes);
+            if (distance <= s->limit && !(some_were_met && met_before(s, codes + i * n_bytes)))
+                take(s, distance, row + i);
+        }
+    }
 }
 
 /* The entries that passed: their rows were fetched when they did, now their codes are. */
@@ -211,32 +231,49 @@ static void look_at(search *s, unsigned at)
     memset(&s->mask, 0xFF, table->word_bytes);
 }
 
-/* Turn to the next segment that has rows to look at. Returns 0 where there is none. */
-static int next_segment(search *s)
+/* Turn to the next segment that has rows to look at. Where there is none, look at the codes after the last of them, and
+ * return 0. */
+TARGET static int next_segment(search *s)
 {
-    while (s->segments_left-- > 0) {
-        const multi_index_segment *segment = s->segment = s->index->segments + s->segments_left;
+    const multi_index *index = s->index;
+    uint64_t indexed = 0;
+    while (s->next_segment < index->n_segments) {
+        const multi_index_segment *segment = s->segment = index->segments + s->next_segment++;
         if (segment->first >= s->task->last || s->task->first >= segment->first + segment->count)
             continue;
         for (unsigned j = 0; j < segment->n_tables; j++)
             s->own_keys[j] = multi_index_key(&segment->tables[j], s->query);
-        s->codes = s->index->codes + segment->first * s->index->n_bytes;
-        s->exact = segment->tables[0].words && segment->tables[0].word_bytes == s->index->n_bytes;
+        s->codes = index->codes + segment->first * index->n_bytes;
+        s->exact = segment->tables[0].words && segment->tables[0].word_bytes == index->n_bytes;
         s->radius = 0;
         look_at(s, 0);
         return 1;
     }
+    if (index->n_segments)
+        indexed = index->segments[index->n_segments - 1].first + index->segments[index->n_segments - 1].count;
+    scan(s, indexed, index->n_codes, 0);
     return 0;
 }
 
-/* Whether the keys at this radius alone, with the entries that they have on average, would exceed the budget. */
-static int is_too_far(const search *s)
+/* Whether the keys at this radius, with the entries that they have on average, cost more than all codes of the segment;
+ * then those are looked at, one after another, unless that is more than the budget. */
+TARGET static int scan_instead(search *s)
 {
+    const multi_index_segment *segment = s->segment;
     const unsigned key_bits = s->table->key_bits;
+    const uint64_t all = segment->count * ((s->index->n_bytes + 7) / 8);
     uint64_t keys = 1;
     for (unsigned i = 0; i < s->radius; i++)
         keys = keys * (key_bits - i) / (i + 1);
-    return s->cost + keys * (PROBE_COST + (s->segment->count >> key_bits)) > s->task->budget;
+    const uint64_t cost = keys * (PROBE_COST + (segment->count >> key_bits));
+    if (s->cost + (cost < all ? cost : all) > s->task->budget)
+        s->step = OUT_OF_BUDGET;
+    else if (cost > all) {
+        scan(s, segment->first, segment->first + segment->count, 1);
+        s->cost += all;
+        return 1;
+    }
+    return 0;
 }
 
 /* Turn to the next table, or to the next radius, or, where all hits of this segment have been met, to the next one. A
@@ -267,7 +304,11 @@ TARGET static void ask(search *s)
         s->step = s->cost > s->task->budget ? OUT_OF_BUDGET : FIND;
         if (s->n_batch || s->step == OUT_OF_BUDGET)
             return;
-        s->step = !next_table(s) ? DONE : is_too_far(s) ? OUT_OF_BUDGET : FIND;
+        int more = next_table(s);
+        while (more && s->step == FIND && scan_instead(s))
+            more = next_segment(s);
+        if (!more)
+            s->step = DONE;
         if (s->step != FIND)
             return;
     }
@@ -291,38 +332,12 @@ TARGET static void find(search *s)
     s->step = s->cost > s->task->budget ? OUT_OF_BUDGET : SIFT;
 }
 
-/* The codes that are in no table yet. They come first: the nearer the hits, the less there is to look at in tables. */
-TARGET static void search_tail(search *s)
-{
-    const multi_index *index = s->index;
-    const multi_index_segment *last = index->segments + index->n_segments - 1;
-    const uint64_t indexed = index->n_segments ? last->first + last->count : 0;
-    uint64_t row = indexed > s->task->first ? indexed : s->task->first;
-    for (; row < s->task->last; row += 8) {
-        const uint32_t count = s->task->last - row < 8 ? (uint32_t)(s->task->last - row) : 8;
-        const uint8_t *codes = index->codes + row * index->n_bytes;
-        if (index->n_bytes == 8) {
-            unsigned near = near8(codes, count, load_word(s->query), s->limit);
-            for (; near; near &= near - 1) {
-                const unsigned i = (unsigned)__builtin_ctz(near);
-                take(s, (unsigned)popcount64(load_word(codes + 8 * i) ^ load_word(s->query)), row + i);
-            }
-        } else
-            for (uint32_t i = 0; i < count; i++) {
-                const unsigned distance = full_distance(codes + i * index->n_bytes, s->query, index->n_bytes);
-                if (distance <= s->limit)
-                    take(s, distance, row + i);
-            }
-    }
-}
-
 /* One step; each ends where it has asked for what the next one needs. */
 TARGET static void take_step(search *s)
 {
     switch (s->step) {
-    case START:
-        search_tail(s);
-        s->segments_left = s->index->n_segments;
+    case START: /* the greatest segment first: the nearer the hits, the less there is to look at in the others */
+        s->next_segment = 0;
         s->step = DONE;
         if (next_segment(s))
             ask(s);
