@@ -9,7 +9,7 @@ import importlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -28,6 +28,7 @@ ENCODERS = Path(__file__).parent / "encoders"
 
 # Where the front ends that metadata may name live; a new survey adds a line.
 FRONT_ENDS = {
+    "cutout": "fasthash.radio.cutout:Cutout",
     "field-map": "fasthash.solar.field_map:FieldMap",
     "magnetogram-histogram": "fasthash.solar.magnetogram:MagnetogramHistogram",
 }
@@ -38,17 +39,22 @@ _BATCH = 64
 
 
 class FrontEnd(Protocol):
-    """What turns an image into one row of a network's input."""
+    """What turns an image into one row of a network's input.
+
+    It may also have ``label(path) -> str``, where its survey keeps images in folders named after their class, and
+    ``timeless``, true where the time of an image does not matter.
+    """
 
     def describe(self, image: Image, num_threads: int = 1) -> NDArray[np.float32]: ...
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """One encoded file: its image (without pixels) and its hash, float32 (d,)."""
+    """One encoded file: its image (without pixels), its hash, float32 (d,), and its label ("" where unknown)."""
 
     image: Image
     hash: NDArray[np.float32]
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -158,7 +164,20 @@ class Encoder:
             good = [item for item in batch if not isinstance(item, Failure)]
             hashes = iter(self.encode_inputs(np.stack([row for _, row in good])) if good else ())
             for item in batch:
-                yield item if isinstance(item, Failure) else Encoded(item[0], next(hashes))
+                if isinstance(item, Failure):
+                    yield item
+                else:
+                    yield Encoded(item[0], next(hashes), self.label(item[0].path))
+
+    def label(self, path: str) -> str:
+        """The label of an image by the folder it lies in; "" where it tells none, or the encoder knows no labels."""
+        of: Callable[[str], str] | None = getattr(self.front_end, "label", None)
+        return of(path) if of is not None else ""
+
+    @property
+    def timeless(self) -> bool:
+        """Whether the time of an image does not matter."""
+        return bool(getattr(self.front_end, "timeless", False))
 
     def binarize(self, hashes: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Codes, uint8 (n, n_bytes), of hashes, float32 (n, dim): a bit is set above its own threshold.

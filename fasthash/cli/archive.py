@@ -61,7 +61,7 @@ def _encode(args: argparse.Namespace) -> None:
             problems.append(item.message)
         else:
             encoded.append(item)
-            warn(f"{item.image.path}: {text}" for text in remarks_on(item))
+            warn(f"{item.image.path}: {text}" for text in remarks_on(item, encoder))
             twin = seen.setdefault(item.image.digest, item.image.path)
             if twin != item.image.path:
                 warn([f"{item.image.path}: the same content as {twin}"])
@@ -72,7 +72,7 @@ def _encode(args: argparse.Namespace) -> None:
         "codes": encoder.binarize(hashes),
         "paths": np.array([item.image.path for item in encoded], np.str_),
         "times": np.array([format_time(item.image.time) for item in encoded], np.str_),
-        "labels": np.array([""] * len(encoded), np.str_),
+        "labels": np.array([item.label for item in encoded], np.str_),
     }
     with atomic_write(args.output) as file:
         np.savez(file, **arrays)

@@ -1,0 +1,131 @@
+"""The cut-out: the middle of an image of a radio source, from noise to peak as 0 to 1, at the size a network takes.
+
+Whatever an image comes from, the same steps make it alike: the background is its median; what is less than three sigma
+above that is noise, and becomes 0; the peak becomes 1. The pictures of the published sets have been made so (sigma
+clipping, then linear in flux), hence nothing changes in them but the peak; a FITS cut-out in Jy a beam becomes like
+them. The square that is cut out is told in pixels of FIRST, so it covers the same sky in cut-outs of any size.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fasthash._validation import check_choice, check_int
+from fasthash.errors import ReadError
+from fasthash.io import Image, resize
+from fasthash.radio.dataset import label_of
+
+PIXEL = 1.8  # arcseconds: a pixel of FIRST, and of a picture that tells nothing else
+STRETCHES = ("linear", "sqrt", "asinh", "log")
+
+_CLIP = 3.0  # sigma
+_SMALLEST = 16  # pixels a side
+_ASINH = 0.05  # of the peak: where asinh turns from linear to logarithmic
+_LOG = 1000.0  # log(1 + 1000 x), as DS9 has it
+
+
+class Cutout:
+    """The front end of encoders of kind "cutout".
+
+    Parameters
+    ----------
+    size : int
+        Pixels a side of what comes out.
+    crop : int or None
+        Side of the square that is cut from the middle, in pixels of FIRST (1.8"): 150 is a published cut-out as it is.
+        An image that covers less sky is filled up with background. None: the whole image, whatever it covers.
+    stretch : {"linear", "sqrt", "asinh", "log"}
+        What is done to flux as a share of the peak. The last three lift what is faint.
+    """
+
+    timeless = True  # when a radio galaxy was observed does not matter
+
+    def __init__(self, size: int = 72, crop: int | None = 80, stretch: str = "linear") -> None:
+        self.size = check_int("size", size, 8, 1024)
+        self.crop = None if crop is None else check_int("crop", crop, 8, 4096)
+        self.stretch = check_choice("stretch", stretch, STRETCHES)
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> "Cutout":
+        """From the settings that an encoder's metadata hold."""
+        return cls(settings["size"], settings["crop"], settings["stretch"])
+
+    def settings(self) -> dict[str, Any]:
+        """What from_settings takes, and JSON can hold."""
+        return {"kind": "cutout", "size": self.size, "crop": self.crop, "stretch": self.stretch}
+
+    def describe(self, image: Image, num_threads: int = 1) -> NDArray[np.float32]:  # noqa: ARG002
+        """float32 array (size, size) in [0, 1], rows running down.
+
+        Raises ReadError where the image is smaller than 16 x 16, or nothing in the square stands out from its noise.
+        """
+        name = image.path or "image"
+        height, width = image.pixels.shape
+        if min(height, width) < _SMALLEST:
+            raise ReadError(f"{name}: {width} x {height} pixels; expected at least {_SMALLEST} a side")
+        flux = above_noise(image.pixels[::-1] if image.header else image.pixels)
+        side = float(max(height, width)) if self.crop is None else self.crop * PIXEL / pixel_scale(image.header)
+        square = _central_square(flux, side, self.size)
+        peak = square.max()
+        if not peak > 0:
+            raise ReadError(f"{name}: nothing stands out from the noise in its central {side:.4g} pixels")
+        return _stretched(square / peak, self.stretch)
+
+    @staticmethod
+    def label(path: str) -> str:
+        """The class of an image by the folder it lies in; "" where that is named after none."""
+        return label_of(path)
+
+
+def above_noise(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Flux above the background, float32 (H, W), in the unit of ``pixels``; 0 in noise and where pixels are NaN.
+
+    Background is the median, noise 1.4826 times the median absolute deviation from it: neither knows a source that
+    covers less than a quarter of the image.
+    """
+    known = pixels[np.isfinite(pixels)]
+    if not len(known):
+        return np.zeros_like(pixels)
+    background = np.median(known)
+    noise = 1.4826 * np.median(np.abs(known - background))
+    flux = np.nan_to_num(pixels - background, nan=0.0)
+    return np.where(flux > _CLIP * noise, flux, np.float32(0))
+
+
+def pixel_scale(header: Mapping[str, Any]) -> float:
+    """Arcseconds a pixel by a FITS header (CD matrix or CDELT, in degrees), or `PIXEL` where it tells none."""
+    try:
+        if "CD1_1" in header or "CD2_2" in header:
+            matrix = [float(header.get(f"CD{i}_{j}", 0.0)) for i in (1, 2) for j in (1, 2)]
+            scale = math.sqrt(abs(matrix[0] * matrix[3] - matrix[1] * matrix[2]))
+        else:
+            scale = math.sqrt(abs(float(header["CDELT1"]) * float(header["CDELT2"])))
+    except (KeyError, TypeError, ValueError):
+        return PIXEL
+    # No survey's pixels are beyond these: a header that says so means something else, such as pixels as the unit.
+    return 3600 * scale if 0.01 <= 3600 * scale <= 120 else PIXEL
+
+
+def _central_square(pixels: NDArray[np.float32], side: float, size: int) -> NDArray[np.float32]:
+    """The square of ``side`` pixels around the middle, filled up with 0 where it reaches beyond, at ``size`` pixels."""
+    height, width = pixels.shape
+    pad = [max(0, math.ceil((side - length) / 2)) for length in (height, width)]
+    if any(pad):
+        pixels = np.pad(pixels, [(each, each) for each in pad])
+        height, width = pixels.shape
+    left, top = (width - side) / 2, (height - side) / 2
+    return resize(pixels, (size, size), (left, top, left + side, top + side))
+
+
+def _stretched(share: NDArray[np.float32], stretch: str) -> NDArray[np.float32]:
+    share = np.clip(share, 0, 1)
+    if stretch == "sqrt":
+        share = np.sqrt(share)
+    elif stretch == "asinh":
+        share = np.arcsinh(share / _ASINH) / np.arcsinh(1 / _ASINH)
+    elif stretch == "log":
+        share = np.log1p(_LOG * share) / np.log1p(_LOG)
+    return np.asarray(share, np.float32)
