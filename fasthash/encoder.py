@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasthash._validation import as_vectors, check_threads
-from fasthash.codes import binarize
+from fasthash.codes import binarize, binarize_percentile
 from fasthash.errors import ArgumentError, EncoderError, FastHashError
 from fasthash.io import DEFAULT_LIMITS, Image, Limits, as_image, read_image
 
@@ -78,7 +78,10 @@ class Encoder:
     fingerprint : str
         SHA-256 of the encoder's file: hashes of encoders with other fingerprints cannot be compared.
     metadata : dict
-        Front end, scaling, projection and thresholds of the bits, training data, seed, version, as written at export.
+        Front end, scaling, projection and thresholds of the bits (or the percentile of each image's values that stands
+        in for them), training data, seed, version, as written at export.
+    percentile : float or None
+        That percentile.
     """
 
     def __init__(self, data: bytes, source: str) -> None:
@@ -96,16 +99,25 @@ class Encoder:
             self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
             self.metadata: dict[str, Any] = json.loads(self._session.get_modelmeta().custom_metadata_map[METADATA_KEY])
             self.name: str = self.metadata["name"]
-            self._thresholds = np.array(self.metadata["thresholds"], np.float32)
             self.dim = int(self._session.get_outputs()[0].shape[1])
-            self.n_bits = len(self._thresholds)
-            self._projection = self._as_projection(self.metadata.get("projection"))
+            self._set_bits()
             self.front_end = _front_end(self.metadata["front_end"])
         except FastHashError:
             raise
         except Exception as error:
             raise EncoderError(f"{source}: not a usable encoder: {' '.join(str(error).split())[:200]}") from error
         self._input = self._session.get_inputs()[0].name
+
+    def _set_bits(self) -> None:
+        """How hashes become codes: thresholds of the bits, or a percentile of each image's own values; a projection."""
+        projection = self.metadata.get("projection")
+        self.percentile: float | None = self.metadata.get("percentile")
+        if self.percentile is None:
+            self._thresholds = np.array(self.metadata["thresholds"], np.float32)
+            self.n_bits = len(self._thresholds)
+        else:
+            self.n_bits = self.dim if projection is None else len(projection)
+        self._projection = self._as_projection(projection)
 
     def _as_projection(self, values: Any) -> NDArray[np.float32] | None:
         if values is None and self.n_bits == self.dim:
@@ -179,12 +191,18 @@ class Encoder:
         """Whether the time of an image does not matter."""
         return bool(getattr(self.front_end, "timeless", False))
 
-    def binarize(self, hashes: NDArray[np.float32]) -> NDArray[np.uint8]:
+    def binarize(self, hashes: NDArray[np.float32], percentile: float | None = None) -> NDArray[np.uint8]:
         """Codes, uint8 (n, n_bytes), of hashes, float32 (n, dim): a bit is set above its own threshold.
 
-        What is compared are the values of the hash, or the encoder's own projection of them where it has one.
+        What is compared are the values of the hash, or the encoder's own projection of them where it has one. With a
+        ``percentile``, or for an encoder whose metadata have one, there is one threshold per image instead: that
+        percentile of its own values (see `fasthash.codes.binarize_percentile`).
         """
-        return binarize(as_vectors("hashes", hashes, self.dim), self._thresholds, self._projection)
+        checked = as_vectors("hashes", hashes, self.dim)
+        percentile = self.percentile if percentile is None else percentile
+        if percentile is None:
+            return binarize(checked, self._thresholds, self._projection)
+        return binarize_percentile(checked, percentile, self._projection)
 
 
 def load_encoder(name_or_path: str | os.PathLike[str]) -> Encoder:
