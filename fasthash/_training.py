@@ -3,13 +3,13 @@
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fasthash._storage import atomic_write
 from fasthash._version import __version__
 from fasthash.encoder import CHECKSUM_BLANK, METADATA_KEY, Encoder, seal
-from fasthash.errors import MissingDependencyError
+from fasthash.errors import ArgumentError, CorruptFileError, MissingDependencyError
 
 
 def import_torch() -> Any:
@@ -47,6 +47,29 @@ def reproducible(torch: Any, seed: int, num_threads: int = 1) -> Iterator[None]:
             yield
         finally:
             torch.set_num_threads(threads)
+
+
+def save_checkpoint(path: str | os.PathLike[str], settings: Mapping[str, Any], parts: Mapping[str, Any]) -> None:
+    """Write all that a training needs to go on; it appears whole or not at all."""
+    with atomic_write(path) as file:
+        import_torch().save({**parts, "settings": dict(settings)}, file)
+
+
+def load_checkpoint(path: str | os.PathLike[str], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts that were saved.
+
+    Raises ArgumentError where they are of a training with other settings, CorruptFileError where they are damaged.
+    """
+    try:
+        parts: dict[str, Any] = import_torch().load(path, map_location="cpu", weights_only=True)
+        theirs = parts["settings"]
+    except Exception as error:  # torch raises anything
+        reason = " ".join(str(error).split())[:200]
+        raise CorruptFileError(f"checkpoint {path}: damaged, remove it: {reason}") from error
+    if theirs != dict(settings):
+        both = (" ".join(f"{key}={value}" for key, value in each.items()) for each in (theirs, settings))
+        raise ArgumentError(f"checkpoint {path}: of another training ({', not '.join(both)}); remove it")
+    return parts
 
 
 def write_encoder(path: str | os.PathLike[str], model: Any, metadata: dict[str, Any]) -> Encoder:
