@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fasthash._parallel import map_jobs
 from fasthash._validation import as_vectors, check_threads
 from fasthash.codes import binarize, binarize_percentile
 from fasthash.errors import ArgumentError, EncoderError, FastHashError
@@ -159,13 +160,30 @@ class Encoder:
 
         with ThreadPoolExecutor(check_threads(num_threads)) as pool:
             inputs = list(pool.map(describe, range(len(sources))))
-        return self.encode_inputs(np.stack(inputs)) if inputs else np.empty((0, self.dim), np.float32)
+        return self.encode_inputs(np.stack(inputs), num_threads) if inputs else np.empty((0, self.dim), np.float32)
 
-    def encode_inputs(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Run the network alone on rows that the front end made: float32 (n, ...) to float32 (n, dim)."""
+    def encode_inputs(
+        self,
+        inputs: NDArray[np.float32],
+        num_threads: int = 1,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> NDArray[np.float32]:
+        """Run the network alone on rows that the front end made: float32 (n, ...) to float32 (n, dim).
+
+        Blocks of rows are shared out among the threads (-1: one for each core); the hashes are the same for any number.
+        """
         blocks = [inputs[i : i + _BATCH] for i in range(0, len(inputs), _BATCH)]
-        hashes = [self._session.run(None, {self._input: np.ascontiguousarray(block)})[0] for block in blocks]
-        return as_vectors("hashes", np.concatenate(hashes), self.dim)
+        done = 0
+
+        def run(block: NDArray[np.float32]) -> NDArray[np.float32]:
+            nonlocal done
+            hashes: NDArray[np.float32] = self._session.run(None, {self._input: np.ascontiguousarray(block)})[0]
+            done += len(block)
+            if progress is not None:
+                progress(done, len(inputs))
+            return hashes
+
+        return as_vectors("hashes", np.concatenate(map_jobs(run, blocks, check_threads(num_threads))), self.dim)
 
     def encode_files(
         self, paths: Iterable[str], num_threads: int = -1, limits: Limits = DEFAULT_LIMITS

@@ -6,7 +6,7 @@ hundred, and equally near images have no order: what is given here is the exact 
 equal distance, in closed form. It needs no ranking, only how many images there are at each distance from a query.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -194,18 +194,21 @@ def evaluate_percentiles(
     query_labels: Any,
     reference_hashes: Any,
     reference_labels: Any,
+    n_bits: int,
     percentiles: Iterable[float] = range(0, 101, 5),
+    *,
+    binarize: Callable[[Any, float], NDArray[np.uint8]] = binarize_percentile,
     **options: Any,
 ) -> list[RankingReport]:
-    """`evaluate_ranking` of codes by `binarize_percentile` at each of some percentiles (the paper's Fig. 3).
+    """`evaluate_ranking` with one threshold per image, at each of some percentiles of its values (the paper's Fig. 3).
 
-    Hashes: float32 (n, n_bits); the other arguments and errors are those of the two. The best of the curve is no
-    result: choose a percentile on other queries than those it is judged by.
+    Hashes: float32 (n, d), from which ``binarize`` (`binarize_percentile`, or an encoder's) makes codes of n_bits bits;
+    the other arguments and errors are those of `evaluate_ranking`. The best of the curve is no result: choose a
+    percentile on other queries than those it is judged by.
     """
-    n_bits = np.shape(reference_hashes)[-1]
 
     def at(percentile: float) -> RankingReport:
-        asked, known = (binarize_percentile(hashes, percentile) for hashes in (query_hashes, reference_hashes))
+        asked, known = (binarize(hashes, percentile) for hashes in (query_hashes, reference_hashes))
         return evaluate_ranking(asked, query_labels, known, reference_labels, n_bits, **options)
 
     return [at(percentile) for percentile in percentiles]

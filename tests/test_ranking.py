@@ -171,7 +171,7 @@ def test_percentiles_are_those_of_each_image():
     rng = np.random.default_rng(3)
     hashes = [rng.random((n, 8), np.float32) for n in (10, 30)]
     labels = [np.array(["Bent", "FRI"])[np.arange(n) % 2] for n in (10, 30)]
-    reports = evaluate_percentiles(hashes[0], labels[0], hashes[1], labels[1], (0, 30, 50))
+    reports = evaluate_percentiles(hashes[0], labels[0], hashes[1], labels[1], 8, (0, 30, 50))
     codes = [fh.binarize_percentile(each, 30) for each in hashes]
     assert reports[1].map == evaluate_ranking(codes[0], labels[0], codes[1], labels[1], 8).map
     assert reports[0].map == pytest.approx(reports[0].chance)  # every bit of every code is one
