@@ -175,10 +175,13 @@ def test_train_radio(folder, archive, tmp_path, capsys, monkeypatch):
         (["evaluate", "radio", "--reference", "{set}", "--query", "{set}", "--encoder", "{encoder}",
           "-k", "0"], "k:"),
         (["train", "radio", "{set}", "-o", "{out}", "--preset", "none"], "--preset"),
-        (["train", "radio", "{set}", "-o", "x.pt"], "-o x.pt"),
-        (["train", "radio", "{set}", "-o", "{out}", "--weights", "nowhere.pth"], "nowhere.pth: no such file"),
-        (["train", "radio", "{set}", "-o", "{out}", "--weights", "{encoder}"], "r8.onnx: not a file of weights"),
-        (["train", "radio", "{set}", "-o", "{out}"], "no weights: put torchvision's"),
+        (["train", "radio", "--preset", "paper", "{set}", "-o", "x.pt"], "-o x.pt"),
+        (["train", "radio", "{set}", "-o", "{out}", "--preset", "paper", "--weights", "nowhere.pth"],
+         "nowhere.pth: no such file"),
+        (["train", "radio", "{set}", "-o", "{out}", "--preset", "paper", "--weights", "{encoder}"],
+         "r8.onnx: not a file of weights"),
+        (["train", "radio", "{set}", "-o", "{out}", "--preset", "paper"], "no weights: put torchvision's"),
+        (["train", "radio", "{set}", "-o", "{out}", "--weights", "w.pth"], "--weights: preset best"),
     ],
 )  # fmt: skip
 def test_failures_are_one_line_that_names_the_cause(arguments, named, folder, encoders, tmp_path, capsys, monkeypatch):

@@ -107,6 +107,8 @@ def _train_best(args: argparse.Namespace) -> None:
     from fasthash.radio import hashing
     from fasthash.radio.dataset import CLASSES, originals
 
+    if args.weights:
+        raise ArgumentError("--weights: preset best starts from none; they are for preset paper")
     learnt, held_out = _learnt_and_held_out(args)
     parts = [_describe(each, hashing.field_front_end(), args) for each in (originals(learnt), *_more(held_out, args))]
     fields = np.concatenate([inputs for inputs, _ in parts])
