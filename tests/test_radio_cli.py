@@ -150,7 +150,7 @@ def test_train_radio(folder, archive, tmp_path, capsys, monkeypatch):
     )  # fmt: skip
     assert status == 0
     assert "preset paper, 5 bits, 30 images, 3 epochs" in text
-    assert "15 images of valid that are not in train: mAP" in text
+    assert "15 images of valid, none of them in train: mAP" in text
     encoder = fh.load_encoder(out)
     assert (encoder.name, encoder.n_bits, encoder.percentile) == ("mine", 5, 50)
     assert encoder.metadata["training"]["held_out"]["n_query"] == 15
