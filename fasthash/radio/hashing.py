@@ -1,10 +1,10 @@
 """Training of the best radio encoders: deep supervised hashing towards one code for each class.
 
 A small convolutional network learns n_bits numbers whose signs are the bits. Each class has a code of its own, all of
-them equally far apart, and a galaxy's numbers are drawn to the code of its class: a softmax over the cosines between
-numbers and codes, with a margin (Hoe et al., "One loss for all: deep hashing with a single cosine similarity based
-learning objective", NeurIPS 2021, arXiv 2109.14449; codes from a Hadamard matrix: Yuan et al., "Central similarity
-quantization", CVPR 2020, arXiv 1908.00347). Ndung'u et al.'s triplets need 8 neurons to spread classes by themselves;
+them equally far apart (Yuan et al., "Central similarity quantization", CVPR 2020, arXiv 1908.00347), and a galaxy's
+numbers are drawn to the code of its class: a softmax over the cosines between numbers and codes, with a margin (Hoe et
+al., "One loss for all: deep hashing with a single cosine similarity based learning objective", NeurIPS 2021, arXiv
+2109.14449). Ndung'u et al.'s triplets need 8 neurons to spread classes by themselves;
 codes given beforehand need no search for hard triplets, and the reference images end up pure.
 
 The radio sky has no up: views are turned by any angle while training, and the encoder averages four of them, a quarter
@@ -45,7 +45,6 @@ FIELD = 128  # pixels of FIRST a side that training takes, so that a square may 
 CHANNELS = (24, 40, 56, 80, 112, 144)
 STRIDES = (2, 2, 1, 2, 1, 2)
 HIDDEN = 128
-VIEWS = 4  # quarter turns that are averaged
 
 BATCH = 64
 LEARNING_RATE, WEIGHT_DECAY, DROPOUT = 2e-3, 5e-2, 0.3
@@ -70,12 +69,15 @@ class Training:
 
 
 def class_codes(n_bits: int) -> NDArray[np.float32]:
-    """The code of each class, +1 and -1, float32 (4, n_bits): any two differ in half of every 8 bits."""
-    walsh = np.ones((1, 1), np.float32)
-    while len(walsh) < 8:
-        walsh = np.block([[walsh, walsh], [walsh, -walsh]])
-    # The first row is constant; of the other seven any four do.
-    return np.tile(walsh[1 : 1 + len(CLASSES)], -(-n_bits // 8))[:, :n_bits]
+    """The code of each class, +1 and -1, float32 (4, n_bits).
+
+    Four classes fall into two and two in three ways, and each bit tells one of them: so any two classes differ in two
+    thirds of the bits, as many as can be. Every other round of three is negated, so that codes
+    have about as many ones as zeros.
+    """
+    pairs = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]], np.float32)
+    rounds = -(-n_bits // 3)
+    return np.concatenate([pairs * (-1) ** i for i in range(rounds)], axis=1)[:, :n_bits]
 
 
 def network(n_bits: int) -> Any:
@@ -102,8 +104,7 @@ def network(n_bits: int) -> Any:
             if self.training:
                 return self.one_view(images)
             # One batch of all views would be no faster on a CPU, and four times as large.
-            views = [self.one_view(images.rot90(k, (1, 2))) for k in range(VIEWS)]
-            return torch.stack(views).mean(0)
+            return torch.stack([self.one_view(each) for each in _quarter_turns(images)]).mean(0)
 
         def one_view(self, images: Any) -> Any:
             # Flux as it is for peaks, its root for jets and haze.
@@ -112,6 +113,11 @@ def network(n_bits: int) -> Any:
             return self.hash(torch.cat([features.mean((2, 3)), features.amax((2, 3))], 1))
 
     return Network().to(memory_format=torch.channels_last)
+
+
+def _quarter_turns(images: Any) -> list[Any]:
+    across = images.transpose(1, 2)
+    return [images, images.flip((1, 2)), across.flip(1), across.flip(2)]
 
 
 def front_end() -> Cutout:
