@@ -192,7 +192,9 @@ def test_scan_restricted_to_rows(kind, metric):
 
 
 @pytest.mark.parametrize(
-    "rows", [np.ones(4, bool), [-1], [5], [0.5], [[0, 1]], ["a"], np.ones((5, 1), bool), slice("a")], ids=lambda rows: repr(rows)
+    "rows",
+    [np.ones(4, bool), [-1], [5], [0.5], [[0, 1]], ["a"], np.ones((5, 1), bool), slice("a")],
+    ids=lambda rows: repr(rows),
 )
 def test_rows_must_be_rows(rows):
     with pytest.raises(ArgumentError, match=r"^rows: "):
