@@ -75,6 +75,10 @@ class Cutout:
         share = resize(square / square.max(), (self.size, self.size), box)
         return _stretched(share / max(share.max(), np.float32(1e-6)), self.stretch)
 
+    def picture(self, image: Image) -> NDArray[np.float32]:
+        """The same square for the eye, float32 (150, 150) in [0, 1]: the square root lifts what is faint."""
+        return Cutout(150, self.crop, "sqrt").describe(image)
+
     @staticmethod
     def label(path: str) -> str:
         """The class of an image by the folder it lies in; "" where that is named after none."""
