@@ -22,8 +22,9 @@ from fasthash._storage import atomic_write
 from fasthash._validation import check_choice, check_int
 from fasthash.errors import FastHashError
 from fasthash.io import png_bytes
-from fasthash.radio.cutout import PIXEL, above_noise
+from fasthash.radio.cutout import above_noise
 from fasthash.radio.dataset import CLASSES, RadioSet, make_set
+from fasthash.radio.sky import PIXEL
 
 BEAM = 5.4 / PIXEL / np.sqrt(8 * np.log(2))  # sigma in pixels of a beam of 5.4" full width at half maximum
 NEIGHBOURS = 0.2  # other sources in a field of 150 x 150 pixels, on average
