@@ -1,5 +1,5 @@
 /* What the two AVX-512 levels share: all but how the bits of 8 words are counted. The file that includes this has
- * defined TARGET and popcount_words(x), the number of one bits in each 8 bytes.
+ * defined TARGET, and goes on to define popcount_words(x), the number of one bits in each 8 bytes, and its tile.
  */
 
 TARGET static inline uint64_t popcount64(uint64_t x)

@@ -1,5 +1,5 @@
 /* Codes of 1, 2, 4, 8, 16 or 32 bytes where they lie, a vector of distances at a time. The file that includes this has
- * defined distances_wide() for codes of more than MOST_ROW_BYTES, and
+ * defined distances_wide() for other lengths from LEAST_WIDE bytes on (below, they go by words), and
  *
  *     vector, LANES                             of 16-bit numbers
  *     load_vector(bytes), store_vector(out, v)

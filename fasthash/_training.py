@@ -3,13 +3,14 @@
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from fasthash._storage import atomic_write
 from fasthash._version import __version__
 from fasthash.encoder import CHECKSUM_BLANK, METADATA_KEY, Encoder, seal
-from fasthash.errors import MissingDependencyError
+from fasthash.errors import ArgumentError, CorruptFileError, MissingDependencyError
 
 
 def import_torch() -> Any:
@@ -47,6 +48,48 @@ def reproducible(torch: Any, seed: int, num_threads: int = 1) -> Iterator[None]:
             yield
         finally:
             torch.set_num_threads(threads)
+
+
+def save_checkpoint(path: str | os.PathLike[str], settings: Mapping[str, Any], parts: Mapping[str, Any]) -> None:
+    """Write all that a training needs to go on; it appears whole or not at all."""
+    with atomic_write(path) as file:
+        import_torch().save({**parts, "settings": dict(settings)}, file)
+
+
+def load_checkpoint(path: str | os.PathLike[str], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts that were saved.
+
+    Raises ArgumentError where they are of a training with other settings, CorruptFileError where they are damaged.
+    """
+    try:
+        parts: dict[str, Any] = import_torch().load(path, map_location="cpu", weights_only=True)
+        theirs = parts["settings"]
+    except Exception as error:  # torch raises anything
+        reason = " ".join(str(error).split())[:200]
+        raise CorruptFileError(f"checkpoint {path}: damaged, remove it: {reason}") from error
+    if theirs != dict(settings):
+        both = (" ".join(f"{key}={value}" for key, value in each.items()) for each in (theirs, settings))
+        raise ArgumentError(f"checkpoint {path}: of another training ({', not '.join(both)}); remove it")
+    return parts
+
+
+def states(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """The state_dict of each: networks, optimisers."""
+    return {name: part.state_dict() for name, part in parts.items()}
+
+
+def resume(path: str | os.PathLike[str] | None, settings: Mapping[str, Any], parts: Mapping[str, Any]) -> list[float]:
+    """Give ``parts`` the states that a checkpoint holds; returns the losses until then: none without a checkpoint."""
+    if not path or not Path(path).exists():
+        return []
+    saved = load_checkpoint(path, settings)
+    try:
+        for name, part in parts.items():
+            part.load_state_dict(saved[name])
+        return list(saved["losses"])
+    except Exception as error:  # torch raises anything
+        reason = " ".join(str(error).split())[:200]
+        raise CorruptFileError(f"checkpoint {path}: damaged, remove it: {reason}") from error
 
 
 def write_encoder(path: str | os.PathLike[str], model: Any, metadata: dict[str, Any]) -> Encoder:

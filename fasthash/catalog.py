@@ -223,7 +223,7 @@ class Catalog:
             for item in batch:
                 image = item.image
                 time = None if np.isnat(image.time) else int(image.time.astype(np.int64))
-                row = (_storable(image.path), image.digest, time, "", item.hash.astype("<f4").tobytes())
+                row = (_storable(image.path), image.digest, time, item.label, item.hash.astype("<f4").tobytes())
                 sql = (
                     "INSERT OR IGNORE INTO images (path, digest, time, label, hash, checksum) VALUES (?, ?, ?, ?, ?, ?)"
                 )
@@ -232,7 +232,7 @@ class Catalog:
         # Acknowledged only now that the transaction is on the disk.
         report.added.extend(added)
         report.known.extend(known)
-        report.remarks.extend(f"{item.image.path}: {text}" for item in batch for text in remarks_on(item))
+        report.remarks.extend(f"{item.image.path}: {text}" for item in batch for text in remarks_on(item, self.encoder))
 
     def rows(self) -> Rows:
         """Every row, checked against its checksum; kept in memory until the database changes.
@@ -334,10 +334,10 @@ class Catalog:
                 raise kind(f"{self.path / _DATABASE}: {error}") from error
 
 
-def remarks_on(item: Encoded) -> Iterator[str]:
+def remarks_on(item: Encoded, encoder: Encoder) -> Iterator[str]:
     """What a user should know of an encoded image."""
     yield from item.image.remarks
-    if np.isnat(item.image.time):
+    if np.isnat(item.image.time) and not encoder.timeless:
         yield "no time in its header or name"
 
 

@@ -83,9 +83,7 @@ def binarize(hashes: Any, thresholds: Any, projection: Any = None) -> NDArray[np
     ArgumentError
         Where either has another dtype or shape, or holds NaN or infinity.
     """
-    vectors: NDArray[Any] = _as_hashes(hashes)
-    if projection is not None:
-        vectors = vectors.astype(np.float64) @ _as_projection(projection, vectors.shape[1]).T
+    vectors = _projected(_as_hashes(hashes), projection)
     levels = np.asarray(thresholds)
     if levels.dtype.kind not in "fiu":
         raise ArgumentError(f"thresholds: expected real numbers, got dtype {levels.dtype}")
@@ -94,6 +92,12 @@ def binarize(hashes: Any, thresholds: Any, projection: Any = None) -> NDArray[np
     if not np.isfinite(levels).all():
         raise ArgumentError("thresholds: expected finite numbers, got NaN or infinity")
     return _pack_like(hashes, vectors > levels.astype(np.float64).reshape(-1))
+
+
+def _projected(vectors: NDArray[np.float32], projection: Any) -> NDArray[Any]:
+    if projection is None:
+        return vectors
+    return vectors.astype(np.float64) @ _as_projection(projection, vectors.shape[1]).T
 
 
 def _as_projection(projection: Any, d: int) -> NDArray[np.float64]:
@@ -105,16 +109,20 @@ def _as_projection(projection: Any, d: int) -> NDArray[np.float64]:
     return array.astype(np.float64)
 
 
-def binarize_percentile(hashes: Any, percentile: float = 50.0) -> NDArray[np.uint8]:
+def binarize_percentile(hashes: Any, percentile: float = 50.0, projection: Any = None) -> NDArray[np.uint8]:
     """Turn real-valued hashes into codes by one threshold per image: a percentile of that image's own values.
 
-    With the default, the median, about half of the bits of every code are ones.
+    A bit is one where the value is at least the threshold, as in the authors' code: units that are saturated are equal
+    to the bit, and with most of them at the top they would otherwise all be zero. With the default, the median, about
+    half of the bits of every code are ones.
     Source: Ndung'u et al., "Deep supervised hashing for fast retrieval of radio image cubes", 2023.
 
     Parameters
     ----------
     hashes : float32, finite, shape (n, d) or (d,)
     percentile : number in [0, 100]; interpolated linearly between values, as :func:`numpy.percentile` does
+    projection : finite real numbers, shape (n_bits, d), optional
+        As :func:`binarize` has it: the values are then ``hashes @ projection.T``.
 
     Returns
     -------
@@ -125,12 +133,12 @@ def binarize_percentile(hashes: Any, percentile: float = 50.0) -> NDArray[np.uin
     ArgumentError
         Where ``hashes`` has another dtype or shape or holds NaN or infinity, or ``percentile`` is out of range.
     """
-    vectors = _as_hashes(hashes).astype(np.float64)
+    vectors = _projected(_as_hashes(hashes), projection).astype(np.float64)
     if isinstance(percentile, bool) or not isinstance(percentile, (int, float, np.integer, np.floating)):
         raise ArgumentError(f"percentile: expected a number, got {percentile!r}")
     if not 0 <= percentile <= 100:
         raise ArgumentError(f"percentile: expected a number in [0, 100], got {percentile}")
-    return _pack_like(hashes, vectors > np.percentile(vectors, percentile, axis=1, keepdims=True))
+    return _pack_like(hashes, vectors >= np.percentile(vectors, percentile, axis=1, keepdims=True))
 
 
 def as_padded_codes(name: str, value: Any, n_bits: int) -> NDArray[np.uint8]:

@@ -9,7 +9,7 @@ import importlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -19,8 +19,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fasthash._parallel import map_jobs
 from fasthash._validation import as_vectors, check_threads
-from fasthash.codes import binarize
+from fasthash.codes import binarize, binarize_percentile
 from fasthash.errors import ArgumentError, EncoderError, FastHashError
 from fasthash.io import DEFAULT_LIMITS, Image, Limits, as_image, read_image
 
@@ -28,6 +29,7 @@ ENCODERS = Path(__file__).parent / "encoders"
 
 # Where the front ends that metadata may name live; a new survey adds a line.
 FRONT_ENDS = {
+    "cutout": "fasthash.radio.cutout:Cutout",
     "field-map": "fasthash.solar.field_map:FieldMap",
     "magnetogram-histogram": "fasthash.solar.magnetogram:MagnetogramHistogram",
 }
@@ -38,17 +40,22 @@ _BATCH = 64
 
 
 class FrontEnd(Protocol):
-    """What turns an image into one row of a network's input."""
+    """What turns an image into one row of a network's input.
+
+    It may also have ``label(path) -> str``, where its survey keeps images in folders named after their class;
+    ``timeless``, true where the time of an image does not matter; and ``picture(image)``, what galleries show of one.
+    """
 
     def describe(self, image: Image, num_threads: int = 1) -> NDArray[np.float32]: ...
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """One encoded file: its image (without pixels) and its hash, float32 (d,)."""
+    """One encoded file: its image (without pixels), its hash, float32 (d,), and its label ("" where unknown)."""
 
     image: Image
     hash: NDArray[np.float32]
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,10 @@ class Encoder:
     fingerprint : str
         SHA-256 of the encoder's file: hashes of encoders with other fingerprints cannot be compared.
     metadata : dict
-        Front end, scaling, projection and thresholds of the bits, training data, seed, version, as written at export.
+        Front end, scaling, projection and thresholds of the bits (or the percentile of each image's values that stands
+        in for them), training data, seed, version, as written at export.
+    percentile : float or None
+        That percentile.
     """
 
     def __init__(self, data: bytes, source: str) -> None:
@@ -90,16 +100,25 @@ class Encoder:
             self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
             self.metadata: dict[str, Any] = json.loads(self._session.get_modelmeta().custom_metadata_map[METADATA_KEY])
             self.name: str = self.metadata["name"]
-            self._thresholds = np.array(self.metadata["thresholds"], np.float32)
             self.dim = int(self._session.get_outputs()[0].shape[1])
-            self.n_bits = len(self._thresholds)
-            self._projection = self._as_projection(self.metadata.get("projection"))
+            self._set_bits()
             self.front_end = _front_end(self.metadata["front_end"])
         except FastHashError:
             raise
         except Exception as error:
             raise EncoderError(f"{source}: not a usable encoder: {' '.join(str(error).split())[:200]}") from error
         self._input = self._session.get_inputs()[0].name
+
+    def _set_bits(self) -> None:
+        """How hashes become codes: thresholds of the bits, or a percentile of each image's own values; a projection."""
+        projection = self.metadata.get("projection")
+        self.percentile: float | None = self.metadata.get("percentile")
+        if self.percentile is None:
+            self._thresholds = np.array(self.metadata["thresholds"], np.float32)
+            self.n_bits = len(self._thresholds)
+        else:
+            self.n_bits = self.dim if projection is None else len(projection)
+        self._projection = self._as_projection(projection)
 
     def _as_projection(self, values: Any) -> NDArray[np.float32] | None:
         if values is None and self.n_bits == self.dim:
@@ -141,13 +160,30 @@ class Encoder:
 
         with ThreadPoolExecutor(check_threads(num_threads)) as pool:
             inputs = list(pool.map(describe, range(len(sources))))
-        return self.encode_inputs(np.stack(inputs)) if inputs else np.empty((0, self.dim), np.float32)
+        return self.encode_inputs(np.stack(inputs), num_threads) if inputs else np.empty((0, self.dim), np.float32)
 
-    def encode_inputs(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Run the network alone on rows that the front end made: float32 (n, ...) to float32 (n, dim)."""
+    def encode_inputs(
+        self,
+        inputs: NDArray[np.float32],
+        num_threads: int = 1,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> NDArray[np.float32]:
+        """Run the network alone on rows that the front end made: float32 (n, ...) to float32 (n, dim).
+
+        Blocks of rows are shared out among the threads (-1: one for each core); the hashes are the same for any number.
+        """
         blocks = [inputs[i : i + _BATCH] for i in range(0, len(inputs), _BATCH)]
-        hashes = [self._session.run(None, {self._input: np.ascontiguousarray(block)})[0] for block in blocks]
-        return as_vectors("hashes", np.concatenate(hashes), self.dim)
+        done = 0
+
+        def run(block: NDArray[np.float32]) -> NDArray[np.float32]:
+            nonlocal done
+            hashes: NDArray[np.float32] = self._session.run(None, {self._input: np.ascontiguousarray(block)})[0]
+            done += len(block)
+            if progress is not None:
+                progress(done, len(inputs))
+            return hashes
+
+        return as_vectors("hashes", np.concatenate(map_jobs(run, blocks, check_threads(num_threads))), self.dim)
 
     def encode_files(
         self, paths: Iterable[str], num_threads: int = -1, limits: Limits = DEFAULT_LIMITS
@@ -158,14 +194,33 @@ class Encoder:
             good = [item for item in batch if not isinstance(item, Failure)]
             hashes = iter(self.encode_inputs(np.stack([row for _, row in good])) if good else ())
             for item in batch:
-                yield item if isinstance(item, Failure) else Encoded(item[0], next(hashes))
+                if isinstance(item, Failure):
+                    yield item
+                else:
+                    yield Encoded(item[0], next(hashes), self.label(item[0].path))
 
-    def binarize(self, hashes: NDArray[np.float32]) -> NDArray[np.uint8]:
+    def label(self, path: str) -> str:
+        """The label of an image by the folder it lies in; "" where it tells none, or the encoder knows no labels."""
+        of: Callable[[str], str] | None = getattr(self.front_end, "label", None)
+        return of(path) if of is not None else ""
+
+    @property
+    def timeless(self) -> bool:
+        """Whether the time of an image does not matter."""
+        return bool(getattr(self.front_end, "timeless", False))
+
+    def binarize(self, hashes: NDArray[np.float32], percentile: float | None = None) -> NDArray[np.uint8]:
         """Codes, uint8 (n, n_bytes), of hashes, float32 (n, dim): a bit is set above its own threshold.
 
-        What is compared are the values of the hash, or the encoder's own projection of them where it has one.
+        What is compared are the values of the hash, or the encoder's own projection of them where it has one. With a
+        ``percentile``, or for an encoder whose metadata have one, there is one threshold per image instead: that
+        percentile of its own values (see `fasthash.codes.binarize_percentile`).
         """
-        return binarize(as_vectors("hashes", hashes, self.dim), self._thresholds, self._projection)
+        checked = as_vectors("hashes", hashes, self.dim)
+        percentile = self.percentile if percentile is None else percentile
+        if percentile is None:
+            return binarize(checked, self._thresholds, self._projection)
+        return binarize_percentile(checked, percentile, self._projection)
 
 
 def load_encoder(name_or_path: str | os.PathLike[str]) -> Encoder:

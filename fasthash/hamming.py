@@ -1,7 +1,8 @@
 """Exact search on packed codes by Hamming distance, in the fastest instruction set that the host has.
 
 Codes are uint8 in :func:`numpy.packbits` order (see :mod:`fasthash.codes`). Every result is in order of
-(distance, index), so it is the same for any instruction set and any number of threads.
+(distance, index), so it is the same for any instruction set and any number of threads. How it is done is told in
+docs/hamming.md.
 
 Source of the search problems: Norouzi, Punjani and Fleet, "Fast search in Hamming space with multi-index hashing",
 CVPR 2012 (k nearest neighbours, r-neighbours).
@@ -228,7 +229,10 @@ def _as_wide_codes(name: str, value: Any) -> _Codes:
 def _knn(
     queries: _Codes, codes: _Codes, k: int, threads: int, rows: _Rows = _ALL
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Many queries are shared out among the threads; few queries see the codes shared out, and their hits merged."""
+    """Many queries are shared out among the threads; few queries see the codes shared out, and their hits merged.
+
+    Where k is no small share of the codes, distances are counted, and each query is a job.
+    """
     ids, start, stop = _looked_at(rows, len(codes))
     k = min(k, stop - start)
     keys = np.empty((len(queries), k), np.uint64)

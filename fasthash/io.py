@@ -362,6 +362,29 @@ def _gunzip(data: bytes, limits: Limits) -> bytes:
     return bytes(out)
 
 
+def resize(
+    pixels: NDArray[np.float32], shape: tuple[int, int], box: tuple[float, float, float, float]
+) -> NDArray[np.float32]:
+    """A part of an image at another size: float32 ``shape``, by antialiased linear interpolation.
+
+    ``pixels``: float32 (H, W), finite. ``box``: left, top, right and bottom edge of the part, in pixels, within the
+    image; the first pixel reaches from 0 to 1. Nothing that comes out is beyond what the part holds.
+    """
+    from PIL import Image as Pillow
+
+    picture = Pillow.fromarray(np.ascontiguousarray(pixels, np.float32))
+    return np.array(picture.resize((shape[1], shape[0]), Pillow.Resampling.BILINEAR, box), np.float32)
+
+
+def png_bytes(pixels: NDArray[np.uint8]) -> bytes:
+    """A grey PNG file of an image, uint8 (H, W)."""
+    from PIL import Image as Pillow
+
+    file = io.BytesIO()
+    Pillow.fromarray(pixels).save(file, "PNG", optimize=False)
+    return file.getvalue()
+
+
 # ---- decoders: bytes to pixels; what they raise is named after the file by read_image ------------------------------
 
 

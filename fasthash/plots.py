@@ -5,7 +5,7 @@ built by themselves, without pyplot: neither a user's open figures nor the backe
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ SUFFIXES = (".png", ".pdf", ".svg")
 
 # From the palette of Okabe and Ito, told apart by colour-blind eyes too.
 _BLUE, _ORANGE, _GREEN = "#0072B2", "#D55E00", "#009E73"
+_RED = "#C8102E"
 _INK, _GREY, _PALE = "#222222", "#6F6F6F", "#EBEBEB"
 _DPI = 150
 _MAX_PIXELS = 768  # of a picture's longer side; more would only make the file larger
@@ -37,13 +38,15 @@ class Picture:
     """One picture of a gallery, and what is known of it.
 
     ``image`` is a float array (H, W), NaN where there is nothing to show, or None where the file is not at hand;
-    ``time`` is ISO 8601 or datetime64, "" or NaT where unknown; ``distance`` is that from the query.
+    ``time`` is ISO 8601 or datetime64, "" or NaT where unknown; ``distance`` is that from the query; ``wrong`` where
+    the picture is not what was wanted, which `galleries` shows.
     """
 
     image: NDArray[Any] | None = None
     time: Any = ""
     label: str = ""
     distance: float | None = None
+    wrong: bool = False
 
 
 def gallery(
@@ -87,9 +90,36 @@ def gallery(
         figure.suptitle(title, x=0.5, fontsize=12, color=_INK)
     for rank, axes in enumerate(grid.flat):
         if rank < len(pictures):
-            _draw_picture(axes, pictures[rank].image, field_limit, *captions[rank], is_query=rank == 0)
+            _draw_picture(axes, pictures[rank].image, field_limit, *captions[rank], _ORANGE if rank == 0 else None)
         else:
             axes.set_axis_off()
+    _save(figure, path)
+
+
+def galleries(
+    rows: Sequence[Sequence[Picture]], path: str | os.PathLike[str], *, title: str = "", field_limit: float = 250.0
+) -> None:
+    """Draw several queries, each with what was found for it: a row is a query and its hits, nearest first.
+
+    Pictures that are ``wrong`` are framed red. Images and errors are as in `gallery`; ArgumentError without a row too.
+    """
+    _check_suffix(path)
+    if not rows or not all(rows):
+        raise ArgumentError("rows: expected at least one, each with a query")
+    columns, side, text, head = max(map(len, rows)), 1.35, 0.4, 0.5 if title else 0.1
+    width, height = columns * side + 0.2, len(rows) * (side + text) + head
+    figure = _figure(width, height)
+    grid = figure.subplots(len(rows), columns, squeeze=False)
+    margins = {"left": 0.1 / width, "right": 1 - 0.1 / width, "top": 1 - head / height, "bottom": text / height}
+    figure.subplots_adjust(**margins, wspace=0.08, hspace=text / side)
+    figure.suptitle(title, fontsize=11, color=_INK)
+    for row, line in zip(rows, grid, strict=True):
+        for rank, axes in enumerate(line):
+            if rank < len(row):
+                frame = _BLUE if rank == 0 else _RED if row[rank].wrong else None
+                _draw_picture(axes, row[rank].image, field_limit, *_caption(row[rank], row[0], rank), frame)
+            else:
+                axes.set_axis_off()
     _save(figure, path)
 
 
@@ -133,6 +163,51 @@ def precision_by_window(
     _check_suffix(path)
     figure, (axes,) = _charts(title)
     _draw_windows(axes, window_hours, precision, chance, interval)
+    _save(figure, path)
+
+
+def percentile_sweep(
+    percentiles: Any,
+    curves: Mapping[str, Any],
+    chance: float,
+    path: str | os.PathLike[str],
+    *,
+    own: float | None = None,
+    title: str = "Mean average precision against the percentile",
+) -> None:
+    """Draw mean average precision against the percentile of each image's values at which its bits are cut.
+
+    ``curves``: by name, one value for each of ``percentiles`` (n,); at most three. ``own`` marks what the encoder's own
+    thresholds give the first of them. Raises ArgumentError for shapes that do not fit, and for a path with another
+    suffix than .png, .pdf or .svg.
+    """
+    _check_suffix(path)
+    figure, (axes,) = _charts(title)
+    if own is not None:
+        axes.axhline(own, color=_BLUE, linewidth=1, linestyle=":", label=f"thresholds of its own ({own:.3f})")
+    _draw_scores(axes, "percentiles", percentiles, curves, chance)
+    _label(axes, "percentile of an image's values", "mean average precision")
+    _save(figure, path)
+
+
+def code_length_study(
+    bits: Any,
+    curves: Mapping[str, Any],
+    chance: float,
+    path: str | os.PathLike[str],
+    *,
+    title: str = "Mean average precision against the length of the code",
+) -> None:
+    """Draw mean average precision against the bits of a code, for encoders of several lengths; several may have one.
+
+    Arguments and errors are those of `percentile_sweep`, ``bits`` (n,) in place of the percentiles, in any order.
+    """
+    _check_suffix(path)
+    figure, (axes,) = _charts(title)
+    _draw_scores(axes, "bits", bits, curves, chance, marker="o")
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(np.unique(bits), [f"{value:g}" for value in np.unique(bits)], minor=False)
+    _label(axes, "bits of a code", "mean average precision")
     _save(figure, path)
 
 
@@ -224,6 +299,22 @@ def _draw_precision(axes: "Axes", x: Any, precision: Any, interval: Any, marker:
     axes.set_ylim(0, 1.02)
 
 
+def _draw_scores(axes: "Axes", name: str, x: Any, curves: Mapping[str, Any], chance: float, marker: str = "") -> None:
+    """Curves through the mean of the values at each x, and the values themselves where ``marker`` says how."""
+    x = np.asarray(x, float)
+    if x.ndim != 1 or len(x) == 0:
+        raise ArgumentError(f"{name}: expected shape (n,), got {x.shape}")
+    places, at = np.unique(x, return_inverse=True)
+    for (text, values), colour in zip(curves.items(), (_BLUE, _GREEN, _GREY), strict=False):
+        heights = np.asarray(_as_shape(f"curves[{text!r}]", values, x.shape))
+        means = np.bincount(at, heights) / np.bincount(at)
+        axes.plot(places, means, color=colour, linewidth=2, label=text, marker="o" if len(places) == 1 else "")
+        if marker:
+            axes.plot(x, heights, marker, color=colour, markersize=4)
+    axes.axhline(chance, color=_ORANGE, linewidth=1.5, linestyle=_DASHED, label=f"chance ({chance:.3f})")
+    axes.set_ylim(0, 1.02)
+
+
 def _draw_distances(axes: "Axes", hours: Any, distances: Any, window_hours: float | None, metric: str) -> None:
     hours, distances = np.asarray(hours, float), np.asarray(distances, float)
     if hours.ndim != 1 or hours.shape != distances.shape or len(hours) == 0:
@@ -262,7 +353,7 @@ def field_comparison(
     edges = np.linspace(-1000, 1000, 81)
     for disk, picture, field, colour in zip(disks, pictures, samples, (_INK, _ORANGE), strict=True):
         name, _, rest = picture.label.partition("\n")
-        _draw_picture(disk, picture.image, field_limit, name, rest, is_query=False)
+        _draw_picture(disk, picture.image, field_limit, name, rest)
         shares = np.histogram(np.clip(field, -1000, 1000), edges)[0] / max(1, len(field))
         axes.stairs(np.where(shares > 0, shares, np.nan), edges, color=colour, linewidth=1.6, label=name)
     axes.set_yscale("log")
@@ -369,19 +460,19 @@ _METRIC_NAMES = {"l2": "Euclidean distance", "cosine": "cosine distance", "hammi
 
 
 def _draw_picture(
-    axes: "Axes", image: NDArray[Any] | None, field_limit: float, heading: str, rest: str, *, is_query: bool
+    axes: "Axes", image: NDArray[Any] | None, field_limit: float, heading: str, rest: str, frame: str | None = None
 ) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_facecolor(_PALE)
     for spine in axes.spines.values():
-        spine.set(color=_ORANGE if is_query else "#CCCCCC", linewidth=3 if is_query else 0.8)
+        spine.set(color=frame or "#CCCCCC", linewidth=3 if frame else 0.8)
     if image is None:
         axes.set_box_aspect(1)
         axes.text(0.5, 0.5, "no picture", ha="center", va="center", color=_GREY, fontsize=9, transform=axes.transAxes)
     else:
         _show(axes, image, field_limit)
-    _write_below(axes, heading, 5, fontsize=9, fontweight="bold", color=_ORANGE if is_query else _INK)
+    _write_below(axes, heading, 5, fontsize=9, fontweight="bold", color=frame or _INK)
     _write_below(axes, rest, 17, fontsize=8, linespacing=1.3, color=_GREY)
 
 

@@ -102,7 +102,7 @@ def test_binarize_does_not_round_thresholds():
 @given(n=st.integers(0, 5), d=st.integers(1, 70), percentile=st.floats(0, 100), seed=st.integers(0, 99))
 def test_percentile_is_of_each_image(n, d, percentile, seed):
     hashes = np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32)
-    expected = [row > np.percentile(row.astype(float), percentile) for row in hashes]
+    expected = [row >= np.percentile(row.astype(float), percentile) for row in hashes]
     bits = unpack_bits(binarize_percentile(hashes, percentile), d)
     np.testing.assert_array_equal(bits, np.reshape(expected, (n, d)))
 
@@ -110,6 +110,19 @@ def test_percentile_is_of_each_image(n, d, percentile, seed):
 def test_the_median_sets_half_of_the_bits():
     hashes = np.random.default_rng(1).random((9, 64)).astype(np.float32)
     assert (unpack_bits(binarize_percentile(hashes), 64).sum(axis=1) == 32).all()
+
+
+def test_saturated_units_are_ones():
+    hashes = np.float32([[1, 1, 1, 1, 1, 0.2, 0.1, 0], [0.9, 1, 0, 0, 0, 0.8, 0.7, 0.2]])
+    assert unpack_bits(binarize_percentile(hashes), 8).tolist() == [[1, 1, 1, 1, 1, 0, 0, 0], [1, 1, 0, 0, 0, 1, 1, 0]]
+
+
+def test_percentiles_of_projected_values():
+    rng = np.random.default_rng(2)
+    hashes, projection = rng.normal(size=(7, 5)).astype(np.float32), rng.normal(size=(12, 5))
+    values = hashes.astype(float) @ projection.T
+    expected = values >= np.percentile(values, 30, axis=1, keepdims=True)
+    np.testing.assert_array_equal(unpack_bits(binarize_percentile(hashes, 30, projection), 12), expected)
 
 
 @pytest.mark.parametrize(

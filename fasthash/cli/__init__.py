@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fasthash._version import __version__
-from fasthash.cli import archive, classify, evaluate, solar
+from fasthash.cli import archive, classify, evaluate, radio, radio_data, solar
 from fasthash.cli._common import COMMON, Parser, group, print_json, say, verb
 from fasthash.errors import FastHashError
 
@@ -68,15 +68,21 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     _add_demo(verbs)
     solar.add_simulate(verbs)
-    solar.add_fetch(group(verbs, "fetch", "Get real images from their archives."))
+    radio_data.add_simulate(verbs)
+    fetching = group(verbs, "fetch", "Get real images from their archives.")
+    solar.add_fetch(fetching)
+    radio_data.add_fetch(fetching)
     _add_info(verbs)
-    solar.add_train(group(verbs, "train", "Train an encoder (needs fasthash[train])."))
+    training = group(verbs, "train", "Train an encoder (needs fasthash[train]).")
+    solar.add_train(training)
+    radio.add_train(training)
     archive.add_encode(verbs)
     archive.add_build(verbs)
     archive.add_add(verbs)
     archive.add_search(verbs)
-    evaluation = group(verbs, "evaluate", "Measure how well a catalog's hashes retrieve.")
+    evaluation = group(verbs, "evaluate", "Measure how well hashes retrieve.")
     evaluate.add_solar(evaluation)
+    radio.add_evaluation(evaluation)
     classify.add_evaluation(evaluation)
     classify.add_classify(verbs)
     solar.add_regions(verbs)

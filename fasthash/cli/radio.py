@@ -1,0 +1,464 @@
+"""Commands that only radio galaxies need: train radio, evaluate radio."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fasthash._progress import Progress
+from fasthash.cli._common import (
+    READING,
+    THREADS,
+    add_encoder,
+    check_writable,
+    limits,
+    print_json,
+    printable,
+    say,
+    verb,
+)
+from fasthash.errors import ArgumentError, EncoderError
+
+DATASET = "folder or zip whose last folders are Compact, FRI, FRII, Bent (data-balanced/train/FRI/…, FR1 is FRI)"
+
+# ---- train radio ---------------------------------------------------------------------------------------------------
+
+
+def add_train(verbs: Any) -> None:
+    parser = verb(
+        verbs,
+        "radio",
+        _train_radio,
+        "Train an encoder on labelled radio galaxies and write it as ONNX. "
+        "Preset best: a small network towards one code for each class, half an hour on two cores. "
+        "Preset paper: DenseNet-161 from ImageNet with 8 sigmoid neurons, triplets, one frozen epoch and 200 with "
+        "everything learning: hours on a GPU, days without. Its weights are torchvision's, see --weights. An "
+        "interrupted training goes on from FILE.onnx.checkpoint.",
+        "train radio data.zip -o my-radio.onnx --preset best --bits 32 --seed 1",
+        THREADS,
+        READING,
+    )
+    parser.add_argument(
+        "datasets",
+        nargs="+",
+        metavar="DATASET",
+        help=f"{DATASET}; train of the first is learnt from, its valid tells how well; others are more to learn from",
+    )
+    parser.add_argument("-o", "--output", required=True, metavar="FILE.onnx", help="the encoder to write")
+    parser.add_argument("--preset", default="best", metavar="NAME", help="recipe: best (default), or paper")
+    parser.add_argument("--bits", type=int, metavar="N", help="length of the code (default: best 64, paper 8)")
+    parser.add_argument(
+        "--weights", metavar="FILE", help="paper: torchvision's DenseNet-161 (default: what its cache holds)"
+    )
+    parser.add_argument("--epochs", type=int, metavar="N", help="passes over the images (default: the preset's)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of weights and order (default: 0)")
+    parser.add_argument("--data", metavar="TEXT", help="what the images are, for the metadata (default: their name)")
+
+
+def _train_radio(args: argparse.Namespace) -> None:
+    from fasthash._training import check_installed
+    from fasthash._validation import check_choice
+
+    check_choice("--preset", args.preset, tuple(PRESETS))
+    check_installed()
+    check_writable("-o", args.output, ".onnx")
+    PRESETS[args.preset](args)
+
+
+def _train_paper(args: argparse.Namespace) -> None:
+    from fasthash.radio import densenet
+    from fasthash.radio.cutout import Cutout
+    from fasthash.radio.dataset import balanced, originals
+
+    if len(args.datasets) > 1:
+        raise ArgumentError(f"DATASET: preset paper learns from one, got {len(args.datasets)}")
+    weights, front_end = densenet.find_weights(args.weights), Cutout(densenet.SIZE, crop=None)
+    learnt, held_out = _learnt_and_held_out(args)
+    inputs, kept = _describe(balanced(learnt, args.seed), front_end, args)
+    checkpoint, show = Path(f"{args.output}.checkpoint"), Progress("trained")
+    training = densenet.train(
+        inputs,
+        kept.labels,
+        densenet.N_BITS if args.bits is None else args.bits,
+        weights,
+        densenet.EPOCHS if args.epochs is None else args.epochs,
+        args.seed,
+        lambda epoch, n, loss: show(epoch, n, f"loss {loss:.4f}"),
+        checkpoint,
+        args.threads,
+    )
+    encoder = densenet.export(args.output, training, front_end, Path(args.output).stem, _data(args))
+    if held_out is not None:
+        report = _rank(encoder, held_out, originals(learnt), args)
+        about = {"n_query": report.n_query, "map": report.map, "chance": report.chance}
+        densenet.export(args.output, training, front_end, encoder.name, _data(args), held_out=about)
+    checkpoint.unlink(missing_ok=True)
+    print(
+        f"{args.output}: preset paper, {encoder.n_bits} bits, {len(kept)} images, {len(training.losses)} epochs, "
+        f"learning rate {training.rate:.2g}, loss {training.losses[-1]:.4f}"
+    )
+    if held_out is not None:
+        print(_held_out_line(report))
+
+
+def _train_best(args: argparse.Namespace) -> None:
+    from fasthash.radio import hashing
+    from fasthash.radio.dataset import CLASSES, originals
+
+    if args.weights:
+        raise ArgumentError("--weights: preset best starts from none; they are for preset paper")
+    learnt, held_out = _learnt_and_held_out(args)
+    parts = [_describe(each, hashing.field_front_end(), args) for each in (originals(learnt), *_more(held_out, args))]
+    fields = np.concatenate([inputs for inputs, _ in parts])
+    labels = np.array([CLASSES.index(label) for _, kept in parts for label in kept.labels])
+    checkpoint, show = Path(f"{args.output}.checkpoint"), Progress("trained")
+    training = hashing.train(
+        fields,
+        labels,
+        hashing.N_BITS if args.bits is None else args.bits,
+        hashing.EPOCHS if args.epochs is None else args.epochs,
+        args.seed,
+        lambda epoch, n, loss: show(epoch, n, f"loss {loss:.4f}"),
+        checkpoint,
+        args.threads,
+    )
+    encoder = hashing.export(args.output, training, Path(args.output).stem, _data(args))
+    print(
+        f"{args.output}: preset best, {encoder.n_bits} bits, {len(fields)} images, {training.epochs} epochs, "
+        f"loss {training.losses[-1]:.4f}"
+    )
+    if held_out is not None:
+        report = _rank(encoder, held_out, originals(learnt), args)
+        about = {"n_query": report.n_query, "map": report.map, "chance": report.chance}
+        hashing.export(args.output, training, encoder.name, _data(args), held_out=about)
+        print(_held_out_line(report))
+    checkpoint.unlink(missing_ok=True)
+
+
+# Recipes by name; each takes the command's arguments.
+PRESETS: dict[str, Callable[[argparse.Namespace], None]] = {"best": _train_best, "paper": _train_paper}
+
+
+def _learnt_and_held_out(args: argparse.Namespace) -> tuple[Any, Any | None]:
+    """The images of train (of a set without splits: all), and those of valid that train does not hold, if any."""
+    from fasthash.radio.dataset import originals, without
+
+    images = _read(args.datasets[0], None, args)
+    if not (images.splits == "train").any():
+        return images, None
+    learnt = images.split("train")
+    held_out = originals(without(images.split("valid"), learnt))
+    return learnt, held_out if len(held_out) else None
+
+
+def _more(held_out: Any | None, args: argparse.Namespace) -> list[Any]:
+    """The originals of the other sets, less what is held out."""
+    from fasthash.radio.dataset import originals, without
+
+    sets = [originals(_read(path, None, args)) for path in args.datasets[1:]]
+    return sets if held_out is None else [without(each, held_out) for each in sets]
+
+
+def _data(args: argparse.Namespace) -> str:
+    return args.data or ", ".join(Path(each).name for each in args.datasets)
+
+
+def _held_out_line(report: Any) -> str:
+    return f"{report.n_query} images of valid that are not in train: mAP {report.map:.3f}, chance {report.chance:.3f}"
+
+
+# ---- evaluate radio ------------------------------------------------------------------------------------------------
+
+
+def add_evaluation(verbs: Any) -> None:
+    parser = verb(
+        verbs,
+        "radio",
+        _evaluate_radio,
+        "Mean average precision of labelled radio galaxies by the Hamming distance of their codes. "
+        "Each query ranks all of the reference; relevant is what has its class. Equally near images count as the mean "
+        "over all orders. Where a set holds several splits, the reference is train, the queries test or else valid.",
+        "evaluate radio --reference data.zip --query data.zip --encoder radio --drop-duplicates --sweep sweep.png",
+        THREADS,
+        READING,
+    )
+    for name in ("reference", "query"):
+        parser.add_argument(f"--{name}", required=True, metavar="DIR_OR_ZIP", help=DATASET)
+        parser.add_argument(f"--{name}-split", choices=("train", "valid", "test"), help=f"take this split of --{name}")
+    add_encoder(parser)
+    parser.add_argument(
+        "--percentile",
+        type=float,
+        metavar="P",
+        help="one threshold per image, at this percentile of its own values (the paper's; default: the encoder's bits)",
+    )
+    parser.add_argument(
+        "--drop-duplicates",
+        action="store_true",
+        help="also without the queries that stand in the reference, to the pixel or as the same source of the sky",
+    )
+    parser.add_argument(
+        "--reference-codes",
+        choices=("encoder", "labels"),
+        default="encoder",
+        help="labels: every reference image gets the code of its class, the majority in every bit. Only for archives "
+        "that are labelled, and not the paper's protocol (default: encoder)",
+    )
+    parser.add_argument("--compare", nargs="+", default=[], metavar="NAME_OR_FILE", help="other encoders beside it")
+    parser.add_argument("-k", type=int, default=10, metavar="K", help="neighbours that vote on a class (default: 10)")
+    for name, text in (
+        ("sweep", "draw mAP against the percentile"),
+        ("gallery", "draw a query of each class and its eight nearest, wrong classes framed red"),
+        ("code-lengths", "draw mAP against the bits of the encoder and those of --compare"),
+    ):
+        parser.add_argument(f"--{name}", metavar="FILE.png", help=text)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _evaluate_radio(args: argparse.Namespace) -> None:
+    from fasthash import plots
+    from fasthash.encoder import load_encoder
+
+    for name in ("sweep", "gallery", "code_lengths"):
+        if getattr(args, name):
+            check_writable(f"--{name.replace('_', '-')}", getattr(args, name), *plots.SUFFIXES)
+    encoders = [_radio_encoder(load_encoder(name)) for name in (args.encoder, *args.compare)]
+    query, reference = (_chosen(name, args) for name in ("query", "reference"))
+    runs = [_Run(encoder, query, reference, args) for encoder in encoders]
+    main, report = runs[0], runs[0].report()
+    answer: dict[str, Any] = {"encoder": main.encoder.name, "percentile": main.percentile}
+    answer |= {"reference_codes": args.reference_codes, **report.to_dict()}
+    lines = [_ranking_table(main, report)]
+    if args.drop_duplicates:
+        rest = main.without_duplicates()
+        answer["without_duplicates"] = rest.to_dict() if rest is not None else None
+        lines.append(_duplicates_line(report, rest))
+    if args.sweep:
+        percentiles, reports = main.sweep()
+        answer["percentiles"] = [
+            {"percentile": p, **_scores(each)} for p, each in zip(percentiles, reports, strict=True)
+        ]
+        own = None if main.percentile is not None else report.map
+        plots.percentile_sweep(percentiles, _curves(reports), report.chance, args.sweep, own=own, title=_title(main))
+    if args.gallery:
+        rows = _gallery_rows(main, report)
+        plots.galleries(rows, args.gallery, title=f"Nearest by {_title(main)}; framed: of another class")
+    if args.compare or args.code_lengths:
+        reports = [report, *(run.report() for run in runs[1:])]
+        answer["compared"] = [
+            {"encoder": run.encoder.name, "n_bits": each.n_bits, **_scores(each)}
+            for run, each in zip(runs, reports, strict=True)
+        ]
+        lines.append(_comparison_table(runs, reports))
+        if args.code_lengths:
+            bits = [each.n_bits for each in reports]
+            plots.code_length_study(bits, _curves(reports), report.chance, args.code_lengths)
+    if args.json:
+        print_json(answer)
+    else:
+        print(*lines, sep="\n\n")
+
+
+class _Run:
+    """Queries and reference as one encoder hashes them."""
+
+    def __init__(self, encoder: Any, query: Any, reference: Any, args: argparse.Namespace) -> None:
+        self.encoder, self.args = encoder, args
+        self.percentile = encoder.percentile if args.percentile is None else args.percentile
+        self.query_hashes, self.query = _hashed(encoder, query, args, "queries")
+        self.reference_hashes, self.reference = _hashed(encoder, reference, args, "reference")
+        self.query_codes = encoder.binarize(self.query_hashes, self.percentile)
+        self.reference_codes = self._of_reference(encoder.binarize(self.reference_hashes, self.percentile))
+
+    def _of_reference(self, codes: Any) -> Any:
+        from fasthash.ranking import label_codes
+
+        by_label = self.args.reference_codes == "labels"
+        return label_codes(codes, self.reference.labels, self.encoder.n_bits) if by_label else codes
+
+    def report(self, rows: Any = slice(None)) -> Any:
+        from fasthash.ranking import evaluate_ranking
+
+        asked, labels = self.query_codes[rows], self.query.labels[rows]
+        known = self.reference_codes, self.reference.labels
+        return evaluate_ranking(
+            asked, labels, *known, self.encoder.n_bits, k=self.args.k, num_threads=self.args.threads
+        )
+
+    def without_duplicates(self) -> Any | None:
+        """The report of the queries that do not stand in the reference; None where all do."""
+        from fasthash.radio.dataset import without
+
+        kept = np.isin(self.query.names, without(self.query, self.reference).names)
+        return self.report(kept) if kept.any() else None
+
+    def sweep(self) -> tuple[Sequence[int], list[Any]]:
+        from fasthash.ranking import evaluate_percentiles
+
+        percentiles = range(0, 101, 5)
+        sets = self.query_hashes, self.query.labels, self.reference_hashes, self.reference.labels
+
+        def binarize(hashes: Any, percentile: float) -> Any:
+            codes = self.encoder.binarize(hashes, percentile)
+            return self._of_reference(codes) if hashes is self.reference_hashes else codes
+
+        n_bits, threads = self.encoder.n_bits, self.args.threads
+        return percentiles, evaluate_percentiles(*sets, n_bits, percentiles, binarize=binarize, num_threads=threads)
+
+
+def _rank(encoder: Any, query: Any, reference: Any, args: argparse.Namespace) -> Any:
+    """A plain report of an encoder by its own bits."""
+    from fasthash.ranking import evaluate_ranking
+
+    asked, query = _hashed(encoder, query, args, "held out")
+    known, reference = _hashed(encoder, reference, args, "reference")
+    codes = encoder.binarize(asked), query.labels, encoder.binarize(known), reference.labels
+    return evaluate_ranking(*codes, encoder.n_bits, num_threads=args.threads)
+
+
+def _hashed(encoder: Any, images: Any, args: argparse.Namespace, what: str) -> tuple[Any, Any]:
+    """Hashes of the images that can be used, and these images."""
+    inputs, kept = _describe(images, encoder.front_end, args)
+    return encoder.encode_inputs(inputs, args.threads, Progress(f"{encoder.name}: encoded, {what}")), kept
+
+
+def _describe(images: Any, front_end: Any, args: argparse.Namespace) -> tuple[Any, Any]:
+    from fasthash.radio.dataset import describe_set
+
+    inputs, kept, problems = describe_set(images, front_end, args.threads)
+    for line in problems:
+        say(f"skipped: {line}")
+    return inputs, kept
+
+
+def _read(path: str, split: str | None, args: argparse.Namespace) -> Any:
+    from fasthash.radio.dataset import read_dataset
+
+    images = read_dataset(path, split, limits(args), args.threads, Progress(f"{printable(path)}: read"))
+    for line in images.problems:
+        say(f"skipped: {line}")
+    return images
+
+
+def _chosen(name: str, args: argparse.Namespace) -> Any:
+    """The images of --reference or --query; of several splits, the one that is meant by it."""
+    from fasthash.radio.dataset import SPLITS
+
+    path, split = getattr(args, name), getattr(args, f"{name}_split")
+    images = _read(path, split, args)
+    there = [each for each in SPLITS if (images.splits == each).any()]
+    if split is not None or len(there) < 2:
+        return images
+    preferred = ("train", "valid", "test") if name == "reference" else ("test", "valid", "train")
+    split = next(each for each in preferred if each in there)
+    say(f"--{name} {path}: holds {', '.join(there)}; {split} is taken (--{name}-split)")
+    return images.split(split)
+
+
+def _radio_encoder(encoder: Any) -> Any:
+    from fasthash.radio.cutout import Cutout
+
+    if not isinstance(encoder.front_end, Cutout):
+        raise EncoderError(f"{encoder.source}: not an encoder of radio galaxies")
+    return encoder
+
+
+# ---- what is shown -------------------------------------------------------------------------------------------------
+
+
+def _title(run: _Run) -> str:
+    how = "thresholds of its own" if run.percentile is None else f"percentile {run.percentile:g} of each image"
+    labels = ", reference codes from labels" if run.args.reference_codes == "labels" else ""
+    return f"{run.encoder.name}, {run.encoder.n_bits} bits, {how}{labels}"
+
+
+def _scores(report: Any) -> dict[str, float]:
+    from fasthash.ranking import VARIANTS
+
+    numbers = report.to_dict()
+    return {name: numbers[name] for name in VARIANTS}
+
+
+def _curves(reports: Sequence[Any]) -> dict[str, list[float]]:
+    scores = [_scores(each) for each in reports]
+    names = {"map": "full ranking", "map_top100": "first 100", "map_top100_retrieved": "first 100, of the retrieved"}
+    return {text: [each[name] for each in scores] for name, text in names.items()}
+
+
+def _ranking_table(run: _Run, report: Any) -> str:
+    numbers, (low, high) = report.to_dict(), report.ci95
+    lines = [f"{_title(run)}: {report.n_query} queries, {report.n_reference} reference images"]
+    if run.args.reference_codes == "labels":
+        lines.append("the reference has the codes of its classes: NOT the paper's protocol, compare with nothing else")
+    if report.n_unmatched:
+        lines.append(f"{report.n_unmatched} queries left out: the reference has none of their class")
+    oracle = report.oracle
+    lines += [
+        f"mAP                    {report.map:.3f}   (chance {report.chance:.3f}; "
+        f"95 % interval {low:.3f} to {high:.3f})",
+        f"mAP of the first 100   {numbers['map_top100']:.3f}   (chance {numbers['chance_top100']:.3f})",
+        f"  of those retrieved   {numbers['map_top100_retrieved']:.3f}   "
+        f"(chance {numbers['chance_top100_retrieved']:.3f})",
+        f"class by {report.k} nearest    {report.knn_accuracy:.3f}   (share of the queries)",
+        f"mAP if codes knew the labels: of the queries {oracle['query']:.3f}, of the reference "
+        f"{oracle['reference']:.3f}, of both {oracle['both']:.3f}",
+        "",
+        _class_table(report),
+    ]
+    return "\n".join(lines)
+
+
+def _class_table(report: Any) -> str:
+    names = report.classes.tolist()
+    head = f"{'class':<9} {'queries':>7} {'reference':>9} {'mAP':>6} {'first 100':>9} {'chance':>6}   taken for"
+    lines = [head + "".join(f" {name:>8}" for name in names)]
+    for name, part in report.per_class().items():
+        counts = "".join(f" {count:>8}" for count in report.confusion[names.index(name)])
+        lines.append(
+            f"{name:<9} {part['n_query']:>7} {part['n_reference']:>9} {part['map']:>6.3f} "
+            f"{part['map_top100']:>9.3f} {part['chance']:>6.3f}            {counts}"
+        )
+    return "\n".join(lines)
+
+
+def _duplicates_line(report: Any, rest: Any | None) -> str:
+    if rest is None:
+        return "without duplicates: nothing is left, every query stands in the reference"
+    dropped = report.n_query - rest.n_query
+    return f"without the {dropped} queries that stand in the reference: mAP {rest.map:.3f}, chance {rest.chance:.3f}"
+
+
+def _comparison_table(runs: Sequence[_Run], reports: Sequence[Any]) -> str:
+    lines = [f"{'encoder':<20} {'bits':>5} {'mAP':>6}   95 % interval"]
+    for run, report in zip(runs, reports, strict=True):
+        low, high = report.ci95
+        lines.append(f"{run.encoder.name:<20} {report.n_bits:>5} {report.map:>6.3f}   {low:.3f} to {high:.3f}")
+    for bits in sorted({report.n_bits for report in reports}):
+        alike = [report.map for report in reports if report.n_bits == bits]
+        if len(alike) > 1:
+            spread = f"mean {np.mean(alike):.3f}, standard deviation {np.std(alike, ddof=1):.3f}"
+            lines.append(f"{len(alike)} of {bits} bits: {spread}")
+    return "\n".join(lines)
+
+
+def _gallery_rows(run: _Run, report: Any) -> list[list[Any]]:
+    """Of each class the query of median average precision, and its eight nearest, ties in random order."""
+    from fasthash.hamming import knn_hamming
+    from fasthash.plots import Picture
+
+    shuffled = np.random.default_rng(0).permutation(len(run.reference))  # rows are in the order of classes
+    matched = np.flatnonzero(np.isin(run.query.labels, run.reference.labels))
+    rows = []
+    for i in np.unique(report.query_class):
+        own = np.flatnonzero(report.query_class == i)
+        asked = matched[own[np.argsort(report.scores[own, 0], kind="stable")[len(own) // 2]]]
+        label = str(run.query.labels[asked])
+        distances, found = knn_hamming(run.query_codes[asked], run.reference_codes[shuffled], 8)
+        hits = []
+        for row, distance in zip(shuffled[found[0]], distances[0], strict=True):
+            its = str(run.reference.labels[row])
+            hits.append(Picture(run.reference.images[row], label=its, distance=int(distance), wrong=its != label))
+        rows.append([Picture(run.query.images[asked], label=label), *hits])
+    return rows

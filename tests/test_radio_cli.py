@@ -1,0 +1,201 @@
+"""The commands train radio and evaluate radio, on small pictures of one spot, two spots and a bow."""
+
+import functools
+import json
+import zipfile
+
+import numpy as np
+import pytest
+
+import fasthash as fh
+from fasthash.cli import main
+from fasthash.radio import densenet
+from fasthash.radio.cutout import Cutout
+from fasthash.radio.dataset import read_dataset, without
+from fasthash.ranking import evaluate_ranking, label_codes
+
+torch = pytest.importorskip("torch", reason="needs the extra [train]")
+pytest.importorskip("onnx", reason="needs the extra [train]")
+
+SMALL = densenet.Backbone(growth=4, blocks=(1, 2), stem=8)
+
+
+def run(capsys, *arguments):
+    """Exit status, stdout and stderr of one command."""
+    status = main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def picture(label, rng):
+    y, x = np.mgrid[:48, :48]
+    row, column = 24 + rng.normal(0, 2, 2)
+    spots = {"Compact": [(0, 0)], "FRII": [(0, -9), (0, 9)], "Bent": [(6, -9), (0, 0), (6, 9)]}[label]
+    image = sum(np.exp(-((x - column - dx) ** 2 + (y - row - dy) ** 2) / 10) for dy, dx in spots)
+    return np.round(255 * image / image.max()).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """data/train with 10 of each class and data/valid with 6, the first of which stands in train too."""
+    from PIL import Image
+
+    root, rng = tmp_path_factory.mktemp("radio") / "data", np.random.default_rng(0)
+    for label in ("Bent", "Compact", "FRII"):
+        images = [picture(label, rng) for _ in range(15)]
+        for split, some in (("train", images[:10]), ("valid", images[9:])):
+            (root / split / label).mkdir(parents=True)
+            for i, image in enumerate(some):
+                Image.fromarray(image).save(root / split / label / f"{i}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def archive(folder):
+    path = folder.with_suffix(".zip")
+    with zipfile.ZipFile(path, "w") as file:
+        for image in sorted(folder.rglob("*.png")):
+            file.write(image, image.relative_to(folder.parent))
+    return path
+
+
+@pytest.fixture(scope="module")
+def encoders(tmp_path_factory):
+    """Two untrained encoders of 8 and 12 bits."""
+    made = tmp_path_factory.mktemp("encoders")
+    for bits in (8, 12):
+        torch.manual_seed(bits)
+        training = densenet.Training(densenet.network(bits, SMALL), [1.0], 1e-3, 0, 2)
+        densenet.export(made / f"r{bits}.onnx", training, Cutout(32, None), f"r{bits}", "nothing")
+    return made / "r8.onnx", made / "r12.onnx"
+
+
+def oracle(folder, encoder, percentile=None, by_label=False):
+    """The report of valid in train, by other means than the command's."""
+    reference, query = (read_dataset(folder, split) for split in ("train", "valid"))
+    encoder = fh.load_encoder(encoder)
+    codes = [encoder.binarize(encoder.encode(each.names.tolist()), percentile) for each in (query, reference)]
+    if by_label:
+        codes[1] = label_codes(codes[1], reference.labels, encoder.n_bits)
+    return evaluate_ranking(codes[0], query.labels, codes[1], reference.labels, encoder.n_bits)
+
+
+def test_evaluate_radio_as_json(folder, archive, encoders, capsys):
+    status, out, err = run(
+        capsys, "evaluate", "radio", "--reference", archive, "--query", archive, "--encoder", encoders[0], "--json"
+    )
+    assert status == 0
+    answer = json.loads(out)
+    wanted = {"map", "map_top100", "map_top100_retrieved", "chance", "n_bits", "n_query", "n_reference", "per_class"}
+    assert wanted <= set(answer)
+    assert "--reference" in err
+    assert "train is taken" in err
+    assert "valid is taken" in err
+    expected = oracle(folder, encoders[0])
+    assert answer["map"] == pytest.approx(expected.map)
+    assert (answer["n_bits"], answer["n_query"], answer["n_reference"]) == (8, 18, 30)
+    assert (answer["percentile"], answer["reference_codes"]) == (50, "encoder")
+    assert set(answer["per_class"]) == {"Bent", "Compact", "FRII"}
+    assert "without_duplicates" not in answer
+
+
+def test_evaluate_radio_of_splits_percentiles_and_classes_as_codes(folder, archive, encoders, capsys):
+    sets = ["--reference", folder / "train", "--query", archive, "--query-split", "valid", "--encoder", encoders[0]]
+    answer = json.loads(run(capsys, "evaluate", "radio", *sets, "--percentile", 70, "--json")[1])
+    assert answer["map"] == pytest.approx(oracle(folder, encoders[0], 70).map)
+    assert answer["percentile"] == 70
+    status, out, err = run(capsys, "evaluate", "radio", *sets, "--reference-codes", "labels")
+    assert status == 0
+    assert "NOT the paper's protocol" in out
+    assert "taken" not in err
+    answer = json.loads(run(capsys, "evaluate", "radio", *sets, "--reference-codes", "labels", "--json")[1])
+    assert answer["reference_codes"] == "labels"
+    assert answer["map"] == pytest.approx(oracle(folder, encoders[0], by_label=True).map)
+    assert answer["map"] == pytest.approx(oracle(folder, encoders[0]).oracle["reference"])
+
+
+def test_evaluate_radio_with_everything(folder, encoders, capsys, tmp_path):
+    sets = ["--reference", folder, "--query", folder, "--encoder", encoders[0], "--compare", encoders[1], encoders[0]]
+    pictures = {name: tmp_path / f"{name}.png" for name in ("sweep", "gallery", "code-lengths")}
+    options = [word for name, path in pictures.items() for word in (f"--{name}", path)]
+    answer = json.loads(run(capsys, "evaluate", "radio", *sets, *options, "--drop-duplicates", "--json")[1])
+    reference, query = (read_dataset(folder, split) for split in ("train", "valid"))
+    assert answer["without_duplicates"]["n_query"] == len(without(query, reference)) == 15
+    assert answer["n_query"] == 18
+    assert [each["n_bits"] for each in answer["compared"]] == [8, 12, 8]
+    assert answer["compared"][0]["map"] == answer["compared"][2]["map"] == answer["map"]
+    assert [each["percentile"] for each in answer["percentiles"]] == list(range(0, 101, 5))
+    assert answer["percentiles"][10]["map"] == answer["map"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures.values())
+    text = run(capsys, "evaluate", "radio", *sets, "--drop-duplicates")[1]
+    for wanted in (
+        "18 queries, 30 reference images",
+        "chance",
+        "Compact",
+        "without the 3 queries",
+        "2 of 8 bits: mean",
+    ):
+        assert wanted in text
+
+
+def test_train_radio(folder, archive, tmp_path, capsys, monkeypatch):
+    train = functools.partial(densenet.train, backbone=SMALL)
+    for name, value in (("train", train), ("SIZE", 32), ("RATE_STEPS", 3)):
+        monkeypatch.setattr(densenet, name, value)
+    weights, out = tmp_path / "w.pth", tmp_path / "mine.onnx"
+    torch.save(densenet.network(8, SMALL).features.state_dict(prefix="features."), weights)
+    status, text, _ = run(
+        capsys, "train", "radio", archive, "-o", out, "--preset", "paper", "--weights", weights, "--epochs", 2,
+        "--bits", 5, "--seed", 4,
+    )  # fmt: skip
+    assert status == 0
+    assert "preset paper, 5 bits, 30 images, 3 epochs" in text
+    assert "15 images of valid, none of them in train: mAP" in text
+    encoder = fh.load_encoder(out)
+    assert (encoder.name, encoder.n_bits, encoder.percentile) == ("mine", 5, 50)
+    assert encoder.metadata["training"]["held_out"]["n_query"] == 15
+    assert (encoder.metadata["training"]["seed"], encoder.metadata["training"]["data"]) == (4, "data.zip")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.onnx", "w.pth"]
+    report = json.loads(run(capsys, "evaluate", "radio", "--reference", folder, "--query", folder, "--encoder", out,
+                            "--drop-duplicates", "--json")[1])["without_duplicates"]  # fmt: skip
+    assert report["map"] == pytest.approx(encoder.metadata["training"]["held_out"]["map"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["evaluate", "radio", "--reference", "{set}", "--query", "nowhere", "--encoder", "{encoder}"], "nowhere"),
+        (["evaluate", "radio", "--reference", "{set}", "--query", "{set}", "--encoder", "solar"], "solar: not an enc"),
+        (["evaluate", "radio", "--reference", "{set}", "--query", "{set}", "--encoder", "{encoder}",
+          "--query-split", "test"], "no folder named test"),
+        (["evaluate", "radio", "--reference", "{set}", "--query", "{set}", "--encoder", "{encoder}",
+          "--percentile", "101"], "percentile"),
+        (["evaluate", "radio", "--reference", "{set}", "--query", "{set}", "--encoder", "{encoder}",
+          "--gallery", "x.bmp"], "--gallery x.bmp"),
+        (["evaluate", "radio", "--reference", "{set}", "--query", "{set}", "--encoder", "{encoder}",
+          "-k", "0"], "k:"),
+        (["train", "radio", "{set}", "-o", "{out}", "--preset", "none"], "--preset"),
+        (["train", "radio", "--preset", "paper", "{set}", "-o", "x.pt"], "-o x.pt"),
+        (["train", "radio", "{set}", "-o", "{out}", "--preset", "paper", "--weights", "nowhere.pth"],
+         "nowhere.pth: no such file"),
+        (["train", "radio", "{set}", "-o", "{out}", "--preset", "paper", "--weights", "{encoder}"],
+         "r8.onnx: not a file of weights"),
+        (["train", "radio", "{set}", "-o", "{out}", "--preset", "paper"], "no weights: put torchvision's"),
+        (["train", "radio", "{set}", "-o", "{out}", "--weights", "w.pth"], "--weights: preset best"),
+    ],
+)  # fmt: skip
+def test_failures_are_one_line_that_names_the_cause(arguments, named, folder, encoders, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    words = {"set": folder, "encoder": encoders[0], "out": tmp_path / "x.onnx"}
+    status, out, err = run(capsys, *(argument.format(**words) for argument in arguments))
+    errors = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert (status, out) == (1, "")
+    assert len(errors) == 1
+    assert named in errors[0]
+
+
+def test_help_teaches(capsys):
+    for command in (("train", "radio"), ("evaluate", "radio")):
+        with pytest.raises(SystemExit):
+            main([*command, "--help"])
+        assert f"example:\n  fasthash {' '.join(command)}" in capsys.readouterr().out
