@@ -376,6 +376,15 @@ def resize(
     return np.array(picture.resize((shape[1], shape[0]), Pillow.Resampling.BILINEAR, box), np.float32)
 
 
+def png_bytes(pixels: NDArray[np.uint8]) -> bytes:
+    """A grey PNG file of an image, uint8 (H, W)."""
+    from PIL import Image as Pillow
+
+    file = io.BytesIO()
+    Pillow.fromarray(pixels).save(file, "PNG", optimize=False)
+    return file.getvalue()
+
+
 # ---- decoders: bytes to pixels; what they raise is named after the file by read_image ------------------------------
 
 

@@ -27,3 +27,12 @@ def real_solar():
     if not folder.is_dir():
         pytest.skip("the real files are not beside this checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def real_radio():
+    """The folder of real radio galaxies; like the solar ones no part of the project."""
+    folder = Path(__file__).parents[2] / "shared" / "data" / "radio"
+    if not folder.is_dir():
+        pytest.skip("the real files are not beside this checkout")
+    return folder

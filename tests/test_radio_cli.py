@@ -145,7 +145,22 @@ def test_train_radio(folder, archive, tmp_path, capsys, monkeypatch):
     weights, out = tmp_path / "w.pth", tmp_path / "mine.onnx"
     torch.save(densenet.network(8, SMALL).features.state_dict(prefix="features."), weights)
     status, text, _ = run(
-        capsys, "train", "radio", archive, "-o", out, "--weights", weights, "--epochs", 2, "--bits", 5, "--seed", 4
+        capsys,
+        "train",
+        "radio",
+        archive,
+        "-o",
+        out,
+        "--weights",
+        weights,
+        "--epochs",
+        2,
+        "--bits",
+        5,
+        "--seed",
+        4,
+        "--threads",
+        1,
     )
     assert status == 0
     assert "preset paper, 5 bits, 30 images, 3 epochs" in text

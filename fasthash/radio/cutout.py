@@ -68,11 +68,12 @@ class Cutout:
             raise ReadError(f"{name}: {width} x {height} pixels; expected at least {_SMALLEST} a side")
         flux = above_noise(image.pixels[::-1] if image.header else image.pixels)
         side = float(max(height, width)) if self.crop is None else self.crop * PIXEL / pixel_scale(image.header)
-        square = _central_square(flux, side, self.size)
-        peak = square.max()
-        if not peak > 0:
+        square, box = _central_square(flux, side)
+        if not square.any():
             raise ReadError(f"{name}: nothing stands out from the noise in its central {side:.4g} pixels")
-        return _stretched(square / peak, self.stretch)
+        # To the peak before it is resampled, so that a file's unit changes no rounding, and once more after it.
+        share = resize(square / square.max(), (self.size, self.size), box)
+        return _stretched(share / max(share.max(), np.float32(1e-6)), self.stretch)
 
     @staticmethod
     def label(path: str) -> str:
@@ -109,15 +110,16 @@ def pixel_scale(header: Mapping[str, Any]) -> float:
     return 3600 * scale if 0.01 <= 3600 * scale <= 120 else PIXEL
 
 
-def _central_square(pixels: NDArray[np.float32], side: float, size: int) -> NDArray[np.float32]:
-    """The square of ``side`` pixels around the middle, filled up with 0 where it reaches beyond, at ``size`` pixels."""
-    height, width = pixels.shape
-    pad = [max(0, math.ceil((side - length) / 2)) for length in (height, width)]
-    if any(pad):
-        pixels = np.pad(pixels, [(each, each) for each in pad])
-        height, width = pixels.shape
-    left, top = (width - side) / 2, (height - side) / 2
-    return resize(pixels, (size, size), (left, top, left + side, top + side))
+def _central_square(
+    pixels: NDArray[np.float32], side: float
+) -> tuple[NDArray[np.float32], tuple[float, float, float, float]]:
+    """The pixels that a square of ``side`` around the middle touches, 0 beyond the image; and its box in them."""
+    pad = [max(0, math.ceil((side - length) / 2)) for length in pixels.shape]
+    pixels = np.pad(pixels, [(each, each) for each in pad])
+    top, left = ((length - side) / 2 for length in pixels.shape)
+    rows, columns = (slice(math.floor(edge), math.ceil(edge + side)) for edge in (top, left))
+    top, left = top - rows.start, left - columns.start
+    return pixels[rows, columns], (left, top, left + side, top + side)
 
 
 def _stretched(share: NDArray[np.float32], stretch: str) -> NDArray[np.float32]:

@@ -150,8 +150,8 @@ def read_dataset(
     """
     if split is not None:
         check_choice("split", split, SPLITS)
-    paths, problems = find_images(path)
-    root = os.fspath(path)
+    paths, problems = find_images([path])
+    root = os.fsdecode(path)
     paths = _of_split(_labelled(paths, problems, root), root, split)
     images: list[Image] = []
     with ThreadPoolExecutor(check_threads(num_threads)) as pool:

@@ -19,14 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fasthash._training import (
-    import_onnx,
-    import_torch,
-    load_checkpoint,
-    reproducible,
-    save_checkpoint,
-    write_encoder,
-)
+from fasthash._training import Checkpoint, import_onnx, import_torch, reproducible, write_encoder
 from fasthash._validation import check_int, check_threads
 from fasthash.encoder import Encoder
 from fasthash.errors import ArgumentError, ReadError
@@ -289,19 +282,17 @@ def train(
         if weights is not None:
             load_weights(net, weights)
         run = _Run(net, images, class_of, seed)
-        if checkpoint and Path(checkpoint).exists():
-            run.resume(load_checkpoint(checkpoint, settings))
-        for epoch in range(len(run.losses), FROZEN_EPOCHS + epochs):
+        state = Checkpoint(checkpoint, settings, network=net, optimiser=run.optimiser, scaler=run.scaler)
+        reached = state.load()
+        losses, rate = list(reached.get("losses", ())), reached.get("rate", MAX_RATE)
+        for epoch in range(len(losses), FROZEN_EPOCHS + epochs):
             if epoch == FROZEN_EPOCHS:
-                run.rate = min(find_rate(run), MAX_RATE)
-            if epoch in (0, FROZEN_EPOCHS):
-                run.begin()
-            run.learn_epoch(epoch, FROZEN_EPOCHS + epochs)
-            if checkpoint:
-                save_checkpoint(checkpoint, settings, run.parts())
+                rate = min(find_rate(run), MAX_RATE)
+            losses.append(run.learn_epoch(epoch, FROZEN_EPOCHS + epochs, rate))
+            state.save(losses=losses, rate=rate)
             if progress is not None:
-                progress(epoch + 1, FROZEN_EPOCHS + epochs, run.losses[-1])
-    return Training(net.cpu().eval(), run.losses, run.rate, seed, len(images))
+                progress(epoch + 1, FROZEN_EPOCHS + epochs, losses[-1])
+    return Training(net.cpu().eval(), losses, rate, seed, len(images))
 
 
 def _checked(images: NDArray[np.float32], labels: NDArray[np.str_]) -> NDArray[np.int64]:
@@ -318,7 +309,7 @@ def _checked(images: NDArray[np.float32], labels: NDArray[np.str_]) -> NDArray[n
 
 
 class _Run:
-    """A training under way: the network, its optimiser, and what has been reached."""
+    """A training under way: the network, its optimiser, and the images, on a GPU where there is one."""
 
     def __init__(self, net: Any, images: NDArray[np.float32], class_of: NDArray[np.int64], seed: int) -> None:
         torch = import_torch()
@@ -326,20 +317,16 @@ class _Run:
         self.mixed = self.device.type == "cuda"
         self.net = net.to(self.device, memory_format=torch.channels_last)
         self.images, self.class_of, self.seed = torch.from_numpy(images), torch.from_numpy(class_of), seed
-        self.losses: list[float] = []
-        self.rate = MAX_RATE
-
-    def begin(self) -> None:
-        """Start a step: say what is learnt, and forget what the optimiser knew. Frozen features learn their norms."""
-        torch = import_torch()
-        frozen = len(self.losses) < FROZEN_EPOCHS
-        for layer in self.net.features.modules():
-            for values in layer.parameters(recurse=False):
-                values.requires_grad_(not frozen or isinstance(layer, torch.nn.BatchNorm2d))
-        learnt = [values for values in self.net.features.parameters() if values.requires_grad]
-        groups = [{"params": learnt}, {"params": self.net.head.parameters()}]
+        groups = [{"params": part.parameters()} for part in (net.features, net.head)]
         self.optimiser = torch.optim.AdamW(groups, MAX_RATE, (0.95, 0.99), eps=1e-5, weight_decay=WEIGHT_DECAY)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.mixed)
+
+    def freeze(self, frozen: bool) -> None:
+        """Whether the features are to stay as they are; their norms learn all the same."""
+        norm = import_torch().nn.BatchNorm2d
+        for layer in self.net.features.modules():
+            for values in layer.parameters(recurse=False):
+                values.requires_grad_(not frozen or isinstance(layer, norm))
 
     def batches(self, epoch: int) -> list[Any]:
         """Rows of whole batches in random order; fewer images than one make one."""
@@ -347,15 +334,18 @@ class _Run:
         count = max(1, len(order) // BATCH)
         return [import_torch().from_numpy(rows) for rows in np.array_split(order[: count * BATCH], count)]
 
-    def learn_epoch(self, epoch: int, epochs: int) -> None:
-        """One pass over the images, at the rates of the step's cycle."""
+    def learn_epoch(self, epoch: int, epochs: int, rate: float) -> float:
+        """One pass over the images, at its place in the cycle of its step; returns the mean loss."""
         import_torch().manual_seed(self.seed * 1_000_003 + epoch)  # dropout's, so that no state has to be kept
         first, end = (0, FROZEN_EPOCHS) if epoch < FROZEN_EPOCHS else (FROZEN_EPOCHS, epochs)
-        batches, values = self.batches(epoch), []
+        self.freeze(epoch < FROZEN_EPOCHS)
+        if epoch == first:
+            self.optimiser.state.clear()
+        batches, losses = self.batches(epoch), []
         for i, rows in enumerate(batches):
             share, momentum = one_cycle((epoch - first + i / len(batches)) / (end - first))
-            values.append(self.learn(rows, share * self.rate, momentum))
-        self.losses.append(float(np.mean(values)))
+            losses.append(self.learn(rows, share * rate, momentum))
+        return float(np.mean(losses))
 
     def learn(self, rows: Any, rate: float, momentum: float) -> float:
         """One batch; returns its loss."""
@@ -371,19 +361,6 @@ class _Run:
         self.scaler.step(self.optimiser)
         self.scaler.update()
         return float(cost.detach())
-
-    def parts(self) -> dict[str, Any]:
-        """All that is needed to go on after an epoch."""
-        states = {name: getattr(self, name).state_dict() for name in ("net", "optimiser", "scaler")}
-        return {**states, "losses": self.losses, "rate": self.rate}
-
-    def resume(self, parts: dict[str, Any]) -> None:
-        """Go on from what `parts` gave."""
-        self.losses = parts["losses"][:-1]  # the step of the last epoch that was done
-        self.begin()
-        for name in ("net", "optimiser", "scaler"):
-            getattr(self, name).load_state_dict(parts[name])
-        self.losses, self.rate = list(parts["losses"]), float(parts["rate"])
 
 
 def one_cycle(position: float) -> tuple[float, float]:
@@ -407,7 +384,7 @@ def find_rate(run: _Run) -> float:
     torch = import_torch()
     kept = {name: values.clone() for name, values in run.net.state_dict().items()}
     torch.manual_seed(run.seed)
-    run.begin()
+    run.freeze(False)
     rates, losses, mean, drawn = np.geomspace(1e-7, 1, RATE_STEPS), [], 0.0, _endless(run)
     for i, rate in enumerate(rates, start=1):
         mean = 0.9 * mean + 0.1 * run.learn(next(drawn), rate, 0.9)

@@ -14,28 +14,26 @@ them, and within each the bits are asked to be balanced and uncorrelated. docs/s
 import math
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fasthash._storage import atomic_write
-from fasthash._training import import_onnx, import_torch, reproducible, write_encoder
+from fasthash._training import Checkpoint, import_onnx, import_torch, reproducible, write_encoder
 from fasthash._validation import check_int, check_threads
 from fasthash.codes import binarize
 from fasthash.encoder import Encoder
-from fasthash.errors import ArgumentError, CorruptFileError, FastHashError
+from fasthash.errors import ArgumentError
 from fasthash.evaluation import evaluate_window
 from fasthash.solar.field_map import FieldMap
 
 N_BITS = 64
 CELLS = 64  # a side of a map
-CHANNELS = (32, 48, 64, 96, 128)
+CHANNELS = (32, 56, 80, 112, 144)
 STRIDES = (2, 2, 1, 2, 2)
 LEARNING_RATE = 1e-3
 WARM_UP = 100  # steps
@@ -47,6 +45,8 @@ SERIES_PER_BATCH, SPANS_PER_SERIES = 2, 4
 NEAR, FAR = 24, 48
 SPANS = (96.0, 120.0, 168.0)  # hours
 WINDOW, SOFTNESS = 24.5, 2.0  # hours: where similarity ends, and how softly
+# A frame far away stands for many of an archive: for the bits, which have few distances to give, it counts so often.
+FAR_HOURS, FAR_WEIGHT = 96.0, 4.0
 GAP = np.timedelta64(1, "D")  # ends a series
 
 # Shares in the loss. The floats' own is 3, as much as the bits': with less their precision suffers.
@@ -192,25 +192,30 @@ def augment(torch: Any, maps: Any, rng: np.random.Generator) -> Any:
 # ---- what a step wants ---------------------------------------------------------------------------------------------
 
 
-def _neighbour_loss(torch: Any, distances: Any, similar: Any) -> Any:
-    """Cross-entropy between the similar frames of each and a softmax over negative distances, itself left out."""
-    itself = torch.eye(len(distances), dtype=torch.bool)
-    wanted = similar.masked_fill(itself, 0)
+def _neighbour_loss(torch: Any, distances: Any, similar: Any, counts: Any) -> Any:
+    """Cross-entropy between the similar frames of each and a softmax over negative distances.
+
+    ``counts`` (n, n): as how many frames each one counts for another; 0 leaves it out, and itself is always.
+    """
+    counts = counts.masked_fill(torch.eye(len(distances), dtype=torch.bool), 0)
+    wanted = similar.masked_fill(counts == 0, 0)
     wanted = wanted / wanted.sum(1, keepdim=True).clamp_min(1e-6)
-    chances = torch.log_softmax((-distances).masked_fill(itself, -1e9), 1)
+    chances = torch.log_softmax((counts.log() - distances).clamp_min(-1e9), 1)
     return -(wanted * chances).sum(1).mean()
 
 
 def _loss(torch: Any, hashes: Any, values: Any, scales: Any, hours: Any, owner: Any) -> Any:
     """What a batch costs. ``values`` are the code's before their signs are taken."""
     apart = (hours[:, None] - hours).abs()
-    similar = torch.sigmoid((WINDOW - apart) / SOFTNESS).float() * (owner[:, None] == owner)
+    together = (owner[:, None] == owner).float()
+    similar = torch.sigmoid((WINDOW - apart) / SOFTNESS).float() * together
     squared = torch.cdist(hashes, hashes).pow(2) / N_BITS
     soft = torch.tanh(values)  # its gradient never quite ends, so that a bit that is always set can come back
     signs = values.sign().detach() + soft - soft.detach()
     different = (N_BITS - signs @ signs.T) / 2 / N_BITS
-    floats = _neighbour_loss(torch, squared * scales[0].exp() * 4, similar)
-    bits = _neighbour_loss(torch, different * scales[1].exp() * 30, similar)
+    floats = _neighbour_loss(torch, squared * scales[0].exp() * 4, similar, torch.ones_like(together))
+    counts = together * (1 + (FAR_WEIGHT - 1) * (apart > FAR_HOURS))  # an archive is of one Sun
+    bits = _neighbour_loss(torch, different * scales[1].exp() * 30, similar, counts)
     bias, correlation = _waste(torch, values, signs, owner)
     unit = (values.abs() - 1).pow(2).mean()
     return FLOATS * floats + BITS * bits + BALANCE * bias + DECORRELATION * correlation + UNIT * unit
@@ -277,19 +282,21 @@ def train(
     series = [(maps[run], hours[run]) for run in chosen]
     with reproducible(torch, seed, check_threads(num_threads)):
         net = network()
-        scales = torch.nn.Parameter(torch.zeros(2))
-        groups = [{"params": net.parameters(), "weight_decay": 1e-2}, {"params": [scales], "weight_decay": 0.0}]
+        scales = torch.nn.ParameterList([torch.zeros(2)])
+        groups = [{"params": net.parameters(), "weight_decay": 1e-2}, {"params": scales, "weight_decay": 0.0}]
         optimiser = torch.optim.AdamW(groups, lr=LEARNING_RATE)
-        state = _State(net, scales, optimiser, {"seed": seed, "steps": steps, "frames": len(maps)})
-        first, loss = state.load(checkpoint) if checkpoint and Path(checkpoint).exists() else (0, math.nan)
-        for step in range(first, steps):
+        settings = {"seed": seed, "steps": steps, "frames": len(maps)}
+        state = Checkpoint(checkpoint, settings, network=net, scales=scales, optimiser=optimiser)
+        done = state.load()
+        loss = done.get("loss", math.nan)
+        for step in range(int(done.get("steps", 0)), steps):
             rate = LEARNING_RATE * _rate(step, steps)
             optimiser.param_groups[0]["lr"], optimiser.param_groups[1]["lr"] = rate, 5 * rate
             seen, when, owner = _batch(torch, series, np.random.default_rng([seed, 2, step]))
             with torch.autocast("cpu", torch.bfloat16, enabled=_has_bfloat16(torch)):
                 hashes = net(seen)
             hashes = hashes.float()
-            cost = _loss(torch, hashes, net.code(hashes), scales, when, owner)
+            cost = _loss(torch, hashes, net.code(hashes), scales[0], when, owner)
             optimiser.zero_grad()
             cost.backward()
             torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
@@ -298,8 +305,8 @@ def train(
             loss = value if math.isnan(loss) else 0.98 * loss + 0.02 * value
             if progress is not None:
                 progress(step + 1, steps, loss)
-            if checkpoint and (step + 1) % CHECKPOINT_EVERY == 0:
-                state.save(checkpoint, step + 1, loss)
+            if (step + 1) % CHECKPOINT_EVERY == 0:
+                state.save(steps=step + 1, loss=loss)
         net.eval()
         quality = evaluate(net, [(maps[run], times[run]) for run in held_out])
     return Training(net, loss, steps, seed, len(maps), quality)
@@ -323,38 +330,6 @@ def _rate(step: int, steps: int) -> float:
     """Share of the learning rate: a short warm-up, then half a cosine down to nothing."""
     warm = min(1.0, (step + 1) / min(WARM_UP, steps / 10 + 1))
     return warm * (0.5 + 0.5 * math.cos(math.pi * step / steps)) + 1e-3
-
-
-class _State:
-    """All that a training needs to go on, in one file. Random numbers are seeded step by step and need no place."""
-
-    def __init__(self, net: Any, scales: Any, optimiser: Any, settings: Mapping[str, int]) -> None:
-        self.net, self.scales, self.optimiser, self.settings = net, scales, optimiser, dict(settings)
-
-    def save(self, path: str | os.PathLike[str], step: int, loss: float) -> None:
-        parts = {"network": self.net.state_dict(), "scales": self.scales.detach()}
-        parts |= {"optimiser": self.optimiser.state_dict(), "settings": self.settings, "step": step, "loss": loss}
-        with atomic_write(path) as file:
-            import_torch().save(parts, file)
-
-    def load(self, path: str | os.PathLike[str]) -> tuple[int, float]:
-        """Take everything from a file; returns the steps done and the loss."""
-        torch = import_torch()
-        try:
-            parts = torch.load(path, weights_only=True)
-            if parts["settings"] != self.settings:
-                theirs, ours = (" ".join(f"{k}={v}" for k, v in s.items()) for s in (parts["settings"], self.settings))
-                raise ArgumentError(f"checkpoint {path}: of another training ({theirs}, not {ours}); remove it")
-            self.net.load_state_dict(parts["network"])
-            self.optimiser.load_state_dict(parts["optimiser"])
-            with torch.no_grad():
-                self.scales.copy_(parts["scales"])
-            return int(parts["step"]), float(parts["loss"])
-        except FastHashError:
-            raise
-        except Exception as error:
-            reason = " ".join(str(error).split())[:200]
-            raise CorruptFileError(f"checkpoint {path}: damaged, remove it: {reason}") from error
 
 
 def hashes_of(net: Any, maps: NDArray[Any]) -> NDArray[np.float32]:

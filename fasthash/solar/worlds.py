@@ -70,9 +70,9 @@ class SmoothModel:
             peak=rng.uniform(200, 2000),
             growth=rng.uniform(0.3, 1),
             plage=float(rng.choice([0, 20, 60])),
-            network=rng.uniform(1, 12),
+            network=rng.uniform(2, 14),
             projected=bool(rng.random() < 0.7),
-            noise=rng.uniform(3, 20),
+            noise=rng.uniform(2, 10),
         )
 
     def render(self, regions: ActiveRegions, time: datetime, size: int, seed: int) -> NDArray[Any]:
@@ -153,11 +153,11 @@ def make_world(number: int, seed: int = 0, days: int = DAYS) -> tuple[NDArray[np
     rng = np.random.default_rng([seed, 99, number])
     start = FIRST + rng.integers(0, YEARS * 365 * 24) * np.timedelta64(1, "h")
     times = (start + np.arange(0, days * 24, CADENCE_HOURS)).astype("datetime64[ms]")
-    regions = statistical_regions(times[0], days, int(rng.integers(1 << 30)), activity=float(rng.uniform(0.4, 1.8)))
+    regions = statistical_regions(times[0], days, int(rng.integers(1 << 30)), activity=float(rng.uniform(0.5, 1.9)))
     size = int(rng.choice(_SIZES))
     middle = (size - 1) / 2
     smooth, model = SmoothModel.random(rng), FieldModel.random(rng)
-    noise, field_seed = float(np.exp(rng.uniform(np.log(0.5), np.log(12)))), int(rng.integers(1 << 30))
+    noise, field_seed = float(np.exp(rng.uniform(np.log(0.5), np.log(6)))), int(rng.integers(1 << 30))
     is_smooth = rng.random() < SMOOTH_SHARE
     maps = np.empty((len(times), 64, 64), np.float16)
     for i, time in enumerate(times.astype(datetime)):
