@@ -40,9 +40,8 @@ BACKBONE_RATE = 0.1  # of the head's: features of ImageNet are to be adapted, no
 WEIGHT_DECAY = 1e-3
 RATE_STEPS = 100  # batches that the search for a rate takes
 
-# The loss: what a triplet may lack, what it may lack at most to be learnt from (beyond it is taken for a wrong label),
-# and the share of the hashes' length, which cosines do not see.
-MARGIN, CEILING, LENGTH = 0.2, 0.3, 1.0
+# The loss: what a triplet may lack, and what it may lack at most to be learnt from (beyond, a label may be wrong).
+MARGIN, CEILING = 0.2, 0.3
 
 
 @dataclass(frozen=True)
@@ -210,11 +209,11 @@ def triplet_loss(hashes: Any, labels: Any) -> Any:
     """Mean, over all triplets of a batch, of what they lack: max(0, cos(a, n) - cos(a, p) + MARGIN).
 
     A triplet is an image a, another one p of its class and one n of another. Those that lack CEILING or more are left
-    out. To it comes LENGTH times the mean length of the hashes. This is what the authors compose of the library
-    pytorch-metric-learning (TripletMarginLoss, CosineSimilarity, ThresholdReducer, LpRegularizer).
+    out. In the library pytorch-metric-learning this is TripletMarginLoss with CosineSimilarity and ThresholdReducer,
+    as the authors have it; they also add the length of the hashes (LpRegularizer), which is left out here: cosines do
+    not see it, and it pushes all units to zero (docs/radio.md says what that costs).
 
-    hashes: float tensor (n, n_bits); labels: integer tensor (n,). A batch without any triplet has a loss of its
-    lengths alone.
+    hashes: float tensor (n, n_bits); labels: integer tensor (n,). A batch without any triplet costs nothing.
     """
     torch = import_torch()
     unit = torch.nn.functional.normalize(hashes)
@@ -223,7 +222,7 @@ def triplet_loss(hashes: Any, labels: Any) -> Any:
     other = same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
     lack = (cosine[:, None, :] - cosine[:, :, None] + MARGIN).clamp_min(0)  # [a, p, n]
     learnt = other[:, :, None] & ~same[:, None, :] & (lack < CEILING)
-    return (lack * learnt).sum() / learnt.sum().clamp_min(1) + LENGTH * hashes.norm(dim=1).mean()
+    return (lack * learnt).sum() / learnt.sum().clamp_min(1)
 
 
 # ---- training ------------------------------------------------------------------------------------------------------
