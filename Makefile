@@ -1,12 +1,13 @@
 # make demo   the main job on simulated data, with pictures, in fasthash-demo/
 # make test   lint, types and every test
 # make bench  the benchmarks, beside their peers
+# make sanitize, make old-cpus   the tests of the kernels with every access checked, and on processors of long ago
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := setup.py pyproject.toml $(wildcard csrc/* fasthash/*.pyx)
 
-.PHONY: demo test bench install solar solar-paper ablation clean
+.PHONY: demo test bench sanitize old-cpus install solar solar-paper ablation clean
 .DELETE_ON_ERROR:
 
 install: $(VENV)/installed
@@ -31,6 +32,28 @@ test: install
 
 bench: install
 	$(BIN)/python -m pytest benchmarks -o python_files='bench_*.py' --benchmark-json=benchmarks/latest.json
+
+# A build of its own, in which an access out of bounds or an undefined operation ends the process. Leaks are not looked
+# for: the kernels allocate nothing, and Python leaves much at exit. libstdc++ is there for the exceptions of nmslib, which
+# the sanitizer has to find when the process starts.
+SANITIZED := build/sanitized
+sanitize: install
+	rm -rf $(SANITIZED)
+	mkdir -p $(SANITIZED)/source
+	cp -r setup.py pyproject.toml MANIFEST.in README.md LICENSE fasthash csrc $(SANITIZED)/source
+	rm -f $(SANITIZED)/source/fasthash/*.so $(SANITIZED)/source/fasthash/_*.c
+	CFLAGS='-fsanitize=address,undefined -fno-sanitize-recover=all' $(BIN)/python -m pip install --quiet --no-deps \
+	    --target $(SANITIZED) $(SANITIZED)/source
+	cd $(SANITIZED) && LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libstdc++.so)" \
+	    ASAN_OPTIONS=detect_leaks=0 $(abspath $(BIN))/python -m pytest -q $(addprefix $(CURDIR)/tests/test_,hamming.py index.py)
+
+# Codes, Hamming search and float search as a processor of 2008 and one of 2013 run them.
+QEMU ?= qemu-x86_64
+old-cpus: install
+	@command -v $(QEMU) >/dev/null || { echo 'old-cpus: skipped, $(QEMU) is not installed'; exit 0; }; set -ex; \
+	tests='tests/test_codes.py tests/test_hamming.py tests/test_index.py'; \
+	OPENBLAS_CORETYPE=Nehalem FASTHASH_CPU_FLAGS='sse4_2 popcnt' $(QEMU) -cpu Nehalem $(BIN)/python -m pytest -q $$tests; \
+	FASTHASH_CPU_FLAGS='sse4_2 popcnt avx2' $(QEMU) -cpu Haswell $(BIN)/python -m pytest -q $$tests
 
 # How the shipped encoder solar-paper was made: two years of simulated Sun, the paper's network, 40 epochs.
 solar-paper: install

@@ -6,18 +6,15 @@
 
 #define TARGET __attribute__((target("avx512f,avx512bw,popcnt")))
 
-TARGET static inline __m512i popcount_words(__m512i x)
+#include "hamming_avx512.h"
+
+TARGET static inline vector popcount_words(vector x)
 {
-    const __m512i counts = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
-    const __m512i nibble = _mm512_set1_epi8(0x0F);
-    const __m512i bytes =
-        _mm512_add_epi8(_mm512_shuffle_epi8(counts, _mm512_and_si512(x, nibble)),
-                        _mm512_shuffle_epi8(counts, _mm512_and_si512(_mm512_srli_epi16(x, 4), nibble)));
-    return _mm512_sad_epu8(bytes, _mm512_setzero_si512());
+    return _mm512_sad_epu8(popcount_bytes(x), _mm512_setzero_si512());
 }
 
-#include "hamming_avx512.h"
+#include "hamming_tile.h"
 #include "hamming_scan.h"
 
-const hamming_kernels hamming_avx512 = {"avx512", scan_knn, scan_range};
+const hamming_kernels hamming_avx512 = HAMMING_KERNELS("avx512");
 #endif

@@ -55,7 +55,9 @@ static inline void distances(const uint8_t *query, const uint8_t *codes, size_t 
         distances_wide(query, codes, count, n_bytes, out);
 }
 
+#include "hamming_measured.h"
+#define nearer nearer_measured
 #include "hamming_scan.h"
 
-const hamming_kernels hamming_neon = {"neon", scan_knn, scan_range};
+const hamming_kernels hamming_neon = HAMMING_KERNELS("neon");
 #endif

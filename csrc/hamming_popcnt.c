@@ -11,7 +11,9 @@ TARGET static inline uint64_t popcount64(uint64_t x)
 
 #include "hamming_words.h"
 #define distances distances_by_words
+#include "hamming_measured.h"
+#define nearer nearer_measured
 #include "hamming_scan.h"
 
-const hamming_kernels hamming_popcnt = {"popcnt", scan_knn, scan_range};
+const hamming_kernels hamming_popcnt = HAMMING_KERNELS("popcnt");
 #endif

@@ -14,6 +14,8 @@ static inline uint64_t popcount64(uint64_t x)
 
 #include "hamming_words.h"
 #define distances distances_by_words
+#include "hamming_measured.h"
+#define nearer nearer_measured
 #include "hamming_scan.h"
 
-const hamming_kernels hamming_scalar = {"scalar", scan_knn, scan_range};
+const hamming_kernels hamming_scalar = HAMMING_KERNELS("scalar");

@@ -61,3 +61,36 @@ TARGET static void distances_by_words(const uint8_t *query, const uint8_t *codes
     default: (n_bytes < 8 ? distances_short : distances_long)(query, codes, count, n_bytes, out);
     }
 }
+
+/* The first n of 64 bits, or all of them where n is more. */
+static inline uint64_t first_bits(size_t n)
+{
+    return n < 64 ? ((uint64_t)1 << n) - 1 : UINT64_MAX;
+}
+
+/* The distance of one code. */
+TARGET static inline unsigned distance_by_words(const uint8_t *query, const uint8_t *code, size_t n_bytes)
+{
+    uint64_t sum = 0, a = 0, b = 0;
+    size_t at = 0;
+    for (; at + 8 <= n_bytes; at += 8)
+        sum += popcount64(load64(query + at) ^ load64(code + at));
+    if (at < n_bytes) {
+        memcpy(&a, query + at, n_bytes - at);
+        memcpy(&b, code + at, n_bytes - at);
+        sum += popcount64(a ^ b);
+    }
+    return (unsigned)sum;
+}
+
+/* Bit i tells whether found[i] is less than limit, for up to 64. Most often none is, and the least of them says so. */
+TARGET static inline uint64_t less_than(const uint16_t *found, size_t count, unsigned limit)
+{
+    uint16_t least = UINT16_MAX;
+    uint64_t bits = 0;
+    for (size_t i = 0; i < count; i++)
+        least = found[i] < least ? found[i] : least;
+    for (size_t i = 0; least < limit && i < count; i++)
+        bits |= (uint64_t)(found[i] < limit) << i;
+    return bits;
+}

@@ -17,7 +17,7 @@ from fasthash.errors import (
     MissingDependencyError,
     ReadError,
 )
-from fasthash.hamming import HammingIndex, knn_hamming, range_hamming, simd_level
+from fasthash.hamming import HammingIndex, count_hamming, knn_hamming, pairwise_hamming, range_hamming, simd_level
 from fasthash.index import FlatIndex, HNSWIndex
 from fasthash.io import find_images, read_image
 
@@ -37,10 +37,12 @@ __all__ = [
     "__version__",
     "binarize",
     "binarize_percentile",
+    "count_hamming",
     "find_images",
     "knn_hamming",
     "load_encoder",
     "pack_bits",
+    "pairwise_hamming",
     "range_hamming",
     "read_image",
     "shipped_encoders",

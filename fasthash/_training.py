@@ -10,7 +10,7 @@ from typing import Any
 from fasthash._storage import atomic_write
 from fasthash._version import __version__
 from fasthash.encoder import CHECKSUM_BLANK, METADATA_KEY, Encoder, seal
-from fasthash.errors import ArgumentError, CorruptFileError, FastHashError, MissingDependencyError
+from fasthash.errors import ArgumentError, CorruptFileError, MissingDependencyError
 
 
 def import_torch() -> Any:
@@ -50,6 +50,48 @@ def reproducible(torch: Any, seed: int, num_threads: int = 1) -> Iterator[None]:
             torch.set_num_threads(threads)
 
 
+def save_checkpoint(path: str | os.PathLike[str], settings: Mapping[str, Any], parts: Mapping[str, Any]) -> None:
+    """Write all that a training needs to go on; it appears whole or not at all."""
+    with atomic_write(path) as file:
+        import_torch().save({**parts, "settings": dict(settings)}, file)
+
+
+def load_checkpoint(path: str | os.PathLike[str], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts that were saved.
+
+    Raises ArgumentError where they are of a training with other settings, CorruptFileError where they are damaged.
+    """
+    try:
+        parts: dict[str, Any] = import_torch().load(path, map_location="cpu", weights_only=True)
+        theirs = parts["settings"]
+    except Exception as error:  # torch raises anything
+        reason = " ".join(str(error).split())[:200]
+        raise CorruptFileError(f"checkpoint {path}: damaged, remove it: {reason}") from error
+    if theirs != dict(settings):
+        both = (" ".join(f"{key}={value}" for key, value in each.items()) for each in (theirs, settings))
+        raise ArgumentError(f"checkpoint {path}: of another training ({', not '.join(both)}); remove it")
+    return parts
+
+
+def states(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """The state_dict of each: networks, optimisers."""
+    return {name: part.state_dict() for name, part in parts.items()}
+
+
+def resume(path: str | os.PathLike[str] | None, settings: Mapping[str, Any], parts: Mapping[str, Any]) -> list[float]:
+    """Give ``parts`` the states that a checkpoint holds; returns the losses until then: none without a checkpoint."""
+    if not path or not Path(path).exists():
+        return []
+    saved = load_checkpoint(path, settings)
+    try:
+        for name, part in parts.items():
+            part.load_state_dict(saved[name])
+        return list(saved["losses"])
+    except Exception as error:  # torch raises anything
+        reason = " ".join(str(error).split())[:200]
+        raise CorruptFileError(f"checkpoint {path}: damaged, remove it: {reason}") from error
+
+
 def write_encoder(path: str | os.PathLike[str], model: Any, metadata: dict[str, Any]) -> Encoder:
     """Write an onnx.ModelProto as an encoder's file, with its metadata and a checksum over every byte.
 
@@ -62,43 +104,3 @@ def write_encoder(path: str | os.PathLike[str], model: Any, metadata: dict[str, 
     with atomic_write(path) as file:
         file.write(sealed)
     return encoder
-
-
-class Checkpoint:
-    """All that a training needs to go on, in one file; without a path, nothing is kept.
-
-    ``settings`` say which training it is. ``parts`` are what has a state_dict: networks, optimisers. Random numbers
-    have no place: trainings seed them step by step.
-    """
-
-    def __init__(self, path: str | os.PathLike[str] | None, settings: Mapping[str, Any], **parts: Any) -> None:
-        self.path, self.settings, self.parts = path, dict(settings), parts
-
-    def save(self, **progress: Any) -> None:
-        """Write the state of all parts, and numbers, or lists of them, that say how far the training is."""
-        if not self.path:
-            return
-        states = {name: part.state_dict() for name, part in self.parts.items()}
-        with atomic_write(self.path) as file:
-            import_torch().save({"settings": self.settings, "progress": progress, **states}, file)
-
-    def load(self) -> dict[str, Any]:
-        """Take the state of all parts from the file and return the numbers; none where there is no file yet.
-
-        Raises ArgumentError where it is of another training, CorruptFileError where it is damaged.
-        """
-        if not self.path or not Path(self.path).exists():
-            return {}
-        try:
-            saved = import_torch().load(self.path, weights_only=True)
-            if saved["settings"] != self.settings:
-                theirs, ours = (" ".join(f"{k}={v}" for k, v in s.items()) for s in (saved["settings"], self.settings))
-                raise ArgumentError(f"checkpoint {self.path}: of another training ({theirs}, not {ours}); remove it")
-            for name, part in self.parts.items():
-                part.load_state_dict(saved[name])
-            return dict(saved["progress"])
-        except FastHashError:
-            raise
-        except Exception as error:
-            reason = " ".join(str(error).split())[:200]
-            raise CorruptFileError(f"checkpoint {self.path}: damaged, remove it: {reason}") from error

@@ -40,6 +40,41 @@ def as_codes(name: str, value: Any, n_bytes: int | None = None) -> NDArray[np.ui
     return _matrix(name, value, np.uint8, n_bytes, "bytes")
 
 
+def as_subset(rows: Any, n: int) -> slice | NDArray[np.int64]:
+    """Which of n rows to look at: None for all of them, a slice, a boolean mask (n,), or integers (m,) in any order.
+
+    As ``slice(start, stop)`` with both ends in [0, n], where the rows are neighbours by what was asked; else as rising
+    row numbers, none twice. A slice means what it does to a list: what lies outside of it is left out.
+    """
+    if rows is None:
+        return slice(0, n)
+    if isinstance(rows, slice):
+        return _as_neighbours(rows, n)
+    array = np.asarray(rows)
+    if array.dtype == np.bool_:
+        if array.shape != (n,):
+            raise ArgumentError(f"rows: expected a mask of shape ({n},), got {array.shape}")
+        return np.flatnonzero(array)
+    if array.ndim != 1 or (array.size and not np.issubdtype(array.dtype, np.integer)):
+        raise ArgumentError(
+            f"rows: expected integers of shape (m,) or a mask, got {array.dtype} of shape {array.shape}"
+        )
+    if array.size and (array.min() < 0 or array.max() >= n):
+        raise ArgumentError(f"rows: expected row numbers in [0, {n}), got {array.min()} to {array.max()}")
+    return np.unique(array).astype(np.int64)
+
+
+def _as_neighbours(rows: slice, n: int) -> slice | NDArray[np.int64]:
+    try:
+        picked = range(n)[rows]
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"rows: expected a slice of integers with a step other than 0, got {rows}") from error
+    rising = picked if picked.step > 0 else picked[::-1]
+    if rising.step == 1 or not rising:
+        return slice(rising.start, max(rising.start, rising.stop))
+    return np.arange(rising.start, rising.stop, rising.step)
+
+
 def check_int(name: str, value: Any, low: int, high: int | None = None) -> int:
     """An integer of any integer type (not bool) in [low, high]."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):

@@ -64,9 +64,9 @@ def unpack_bits(codes: Any, n_bits: int) -> NDArray[np.uint8]:
 def binarize(hashes: Any, thresholds: Any, projection: Any = None) -> NDArray[np.uint8]:
     """Turn real-valued hashes into codes: bit j is one where ``hashes[:, j] > thresholds[j]``.
 
-    With a ``projection`` it is ``(hashes @ projection.T)[:, j]`` that is compared. The comparison is exact: a float64
-    threshold is not rounded to float32, and products are summed in float64, so that a hash has the same code whichever
-    others it comes with.
+    Thresholds of 0 take the sign. With a ``projection`` it is ``(hashes @ projection.T)[:, j]`` that is compared. The
+    comparison is exact: a float64 threshold is not rounded to float32, and products are summed in float64, so that a
+    hash has the same code whichever others it comes with.
 
     Parameters
     ----------

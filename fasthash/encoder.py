@@ -42,8 +42,8 @@ _BATCH = 64
 class FrontEnd(Protocol):
     """What turns an image into one row of a network's input.
 
-    It may also have ``label(path) -> str``, where its survey keeps images in folders named after their class, and
-    ``timeless``, true where the time of an image does not matter.
+    It may also have ``label(path) -> str``, where its survey keeps images in folders named after their class;
+    ``timeless``, true where the time of an image does not matter; and ``picture(image)``, what galleries show of one.
     """
 
     def describe(self, image: Image, num_threads: int = 1) -> NDArray[np.float32]: ...

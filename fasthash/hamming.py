@@ -1,7 +1,8 @@
 """Exact search on packed codes by Hamming distance, in the fastest instruction set that the host has.
 
 Codes are uint8 in :func:`numpy.packbits` order (see :mod:`fasthash.codes`). Every result is in order of
-(distance, index), so it is the same for any instruction set and any number of threads.
+(distance, index), so it is the same for any instruction set and any number of threads. How it is done is told in
+docs/hamming.md.
 
 Source of the search problems: Norouzi, Punjani and Fleet, "Fast search in Hamming space with multi-index hashing",
 CVPR 2012 (k nearest neighbours, r-neighbours).
@@ -14,10 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fasthash._hamming import INDEX_BITS, MAX_BYTES, available_levels, knn, range_keys
+from fasthash import _hamming
+from fasthash._hamming import INDEX_BITS, MAX_BYTES, available_levels
 from fasthash._parallel import map_jobs
 from fasthash._storage import read_container, write_container
-from fasthash._validation import as_codes, check_choice, check_int, check_threads
+from fasthash._validation import as_codes, as_subset, check_choice, check_int, check_threads
 from fasthash.codes import as_padded_codes
 from fasthash.errors import ArgumentError, CorruptFileError, FastHashError
 
@@ -27,10 +29,16 @@ METHODS = ("auto", "scan")
 _KIND = "hamming-index"
 _INDEX_BITS = np.uint64(INDEX_BITS)
 _INDEX_MASK = np.uint64((1 << INDEX_BITS) - 1)
-_WORTH_A_THREAD = 1 << 20  # bytes of codes to compare: about as long as it takes to start one
+_NONE_YET = np.uint64(2**64 - 1)  # in a heap: a place for any key
+_RANK_SHARE = 64  # for more than 1/64 of all codes, counting distances beats a heap
+_BATCH = 128  # queries that are worth reading all codes for
+_WORTH_A_THREAD = 1 << 23  # bytes of codes to compare: a few times as long as it takes to start one
 
 _Codes = NDArray[np.uint8]
 _Keys = NDArray[np.uint64]
+_Rows = slice | NDArray[np.int64]  # as as_subset gives them; a plain slice(None) is all of them
+_ALL = slice(None)
+_MAX_LABELS = 1 << 16
 
 
 def simd_level() -> str:
@@ -58,15 +66,19 @@ def _level() -> int:
     return _LEVELS.index(forced)
 
 
-def knn_hamming(queries: Any, codes: Any, k: int, num_threads: int = -1) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+def knn_hamming(
+    queries: Any, codes: Any, k: int, num_threads: int = -1, rows: Any = None
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """The k nearest codes of each query, exactly.
 
     Parameters
     ----------
     queries : uint8, shape (n_queries, n_bytes) or (n_bytes,)
     codes : uint8, shape (n, n_bytes), n_bytes from 1 to 512
-    k : int, at least 1
+    k : int, at least 0
     num_threads : int; -1 for every core this process may use
+    rows : slice, bool mask of shape (n,), or integers of shape (m,), optional
+        Look at these rows of ``codes`` only, whatever their order; below, n is how many they are.
 
     Returns
     -------
@@ -78,16 +90,15 @@ def knn_hamming(queries: Any, codes: Any, k: int, num_threads: int = -1) -> tupl
     Raises
     ------
     ArgumentError
-        Where an array has another dtype or width, or k or num_threads is out of range.
+        Where an array has another dtype or width, or k, num_threads or rows is out of range.
     """
     checked = _as_wide_codes("codes", codes)
-    return _knn(
-        as_codes("queries", queries, checked.shape[1]), checked, check_int("k", k, 1), check_threads(num_threads)
-    )
+    queries, k = as_codes("queries", queries, checked.shape[1]), check_int("k", k, 0)
+    return _knn(queries, checked, k, check_threads(num_threads), as_subset(rows, len(checked)))
 
 
 def range_hamming(
-    queries: Any, codes: Any, radius: int, num_threads: int = -1
+    queries: Any, codes: Any, radius: int, num_threads: int = -1, rows: Any = None
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int64]]:
     """Every code at most ``radius`` bits away from each query (the r-neighbours of Norouzi et al., 2012).
 
@@ -99,6 +110,8 @@ def range_hamming(
     codes : uint8, shape (n, n_bytes), n_bytes from 1 to 512
     radius : int, at least 0
     num_threads : int; -1 for every core this process may use
+    rows : slice, bool mask of shape (n,), or integers of shape (m,), optional
+        Look at these rows of ``codes`` only, whatever their order.
 
     Returns
     -------
@@ -111,11 +124,104 @@ def range_hamming(
     Raises
     ------
     ArgumentError
-        Where an array has another dtype or width, or radius or num_threads is out of range.
+        Where an array has another dtype or width, or radius, num_threads or rows is out of range.
     """
     checked = _as_wide_codes("codes", codes)
-    queries = as_codes("queries", queries, checked.shape[1])
-    return _range(queries, checked, check_int("radius", radius, 0), check_threads(num_threads))
+    queries, radius = as_codes("queries", queries, checked.shape[1]), check_int("radius", radius, 0)
+    return _range(queries, checked, radius, check_threads(num_threads), as_subset(rows, len(checked)))
+
+
+def pairwise_hamming(a: Any, b: Any, num_threads: int = -1) -> NDArray[np.int32]:
+    """The distance of every code of ``a`` to every code of ``b``.
+
+    Parameters
+    ----------
+    a : uint8, shape (n_a, n_bytes) or (n_bytes,)
+    b : uint8, shape (n_b, n_bytes) or (n_bytes,), n_bytes from 1 to 512
+    num_threads : int; -1 for every core this process may use
+
+    Returns
+    -------
+    int32, shape (n_a, n_b)
+        Bits that differ. The dtype is that of all distances here, and signed, so that differences do not wrap around.
+
+    Raises
+    ------
+    ArgumentError
+        Where an array has another dtype or width, or num_threads is out of range.
+    """
+    codes = _as_wide_codes("b", b)
+    queries, threads = as_codes("a", a, codes.shape[1]), check_threads(num_threads)
+    level = _level()
+    distances = np.empty((len(queries), len(codes)), np.int32)
+
+    def measure(row: int) -> None:
+        _hamming.distances(level, queries[row], codes, distances[row])
+
+    if distances.size:
+        map_jobs(measure, range(len(queries)), _useful_threads(len(queries) * codes.nbytes, threads))
+    return distances
+
+
+def count_hamming(queries: Any, codes: Any, labels: Any = None, num_threads: int = -1) -> NDArray[np.int64]:
+    """How many codes lie at each distance from each query: a ranking of all codes with its ties grouped.
+
+    It holds all that a measure needs which does not depend on the order of equally near codes, such as the mean
+    average precision over all orders, and takes (n_bits + 1) numbers a query and label where the ranking takes n.
+    Codes of up to 16 bits are counted first, so that a query costs what there are different codes, however many codes.
+
+    Parameters
+    ----------
+    queries : uint8, shape (n_queries, n_bytes) or (n_bytes,)
+    codes : uint8, shape (n, n_bytes), n_bytes from 1 to 512
+    labels : integers from 0, shape (n,), optional
+        A class for each code. Keep them small: there is a row for each number up to the greatest.
+    num_threads : int; -1 for every core this process may use
+
+    Returns
+    -------
+    int64, shape (n_queries, n_labels, 8 * n_bytes + 1), or (n_queries, 8 * n_bytes + 1) without labels
+        ``[q, label, d]`` codes of that label are d bits away from query q. ``n_labels`` is the greatest label plus one.
+
+    Raises
+    ------
+    ArgumentError
+        Where an array has another dtype, width or length, or num_threads is out of range.
+    """
+    checked = _as_wide_codes("codes", codes)
+    queries, threads = as_codes("queries", queries, checked.shape[1]), check_threads(num_threads)
+    classes = np.zeros(len(checked), np.int64) if labels is None else _as_labels(labels, len(checked))
+    n_labels = 1 if labels is None else int(classes.max(initial=-1)) + 1
+    counts = np.zeros((len(queries), n_labels, 8 * checked.shape[1] + 1), np.int64)
+    level, weights = _level(), np.ones(len(checked), np.int64)
+    if checked.shape[1] <= 2:
+        checked, classes, weights = _distinct(checked, classes)
+
+    def count(row: int) -> None:
+        _hamming.count(level, queries[row], checked, classes, weights, counts[row])
+
+    if len(checked) and len(queries):
+        map_jobs(count, range(len(queries)), _useful_threads(len(queries) * checked.nbytes, threads))
+    return counts[:, 0] if labels is None else counts
+
+
+def _as_labels(value: Any, n: int) -> NDArray[np.int64]:
+    labels = np.asarray(value)
+    if labels.shape != (n,) or (n and labels.dtype.kind not in "iu"):
+        raise ArgumentError(f"labels: expected integers of shape ({n},), got {labels.dtype} of shape {labels.shape}")
+    if n and not 0 <= labels.min() <= labels.max() < _MAX_LABELS:
+        got = f"{labels.min()} to {labels.max()}"
+        raise ArgumentError(f"labels: expected integers in [0, {_MAX_LABELS}), got {got}")
+    return labels.astype(np.int64)
+
+
+def _distinct(codes: _Codes, labels: NDArray[np.int64]) -> tuple[_Codes, NDArray[np.int64], NDArray[np.int64]]:
+    """The different pairs of a code of one or two bytes and a label, and how often each of them occurs."""
+    n_bytes = codes.shape[1]
+    values = codes[:, 0].astype(np.int64) if n_bytes == 1 else codes.view(np.dtype("<u2"))[:, 0].astype(np.int64)
+    pairs, weights = np.unique(labels << 16 | values, return_counts=True)
+    low_bytes = (pairs & 0xFFFF).astype("<u2").view(np.uint8).reshape(-1, 2)
+    return np.ascontiguousarray(low_bytes[:, :n_bytes]), pairs >> 16, weights.astype(np.int64)
 
 
 class HammingIndex:
@@ -222,51 +328,80 @@ def _as_wide_codes(name: str, value: Any) -> _Codes:
     return codes
 
 
-def _knn(queries: _Codes, codes: _Codes, k: int, threads: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Many queries are shared out among the threads; few queries see the codes shared out, and their hits merged."""
-    k = min(k, len(codes))
-    if k == 0 or len(queries) == 0:
-        return _decode(np.empty((len(queries), k), np.uint64))
+def _knn(
+    queries: _Codes, codes: _Codes, k: int, threads: int, rows: _Rows = _ALL
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Many queries are shared out among the threads; few queries see the codes shared out, and their hits merged.
+
+    Where k is no small share of the codes, distances are counted, and each query is a job.
+    """
+    ids, start, stop = _looked_at(rows, len(codes))
+    k = min(k, stop - start)
+    keys = np.empty((len(queries), k), np.uint64)
+    if keys.size == 0:
+        return _decode(keys)
     level = _level()
-    threads = _useful_threads(len(queries) * codes.nbytes, threads)
-    by_query = len(queries) >= 8 * threads  # then the slices come out about equal
+    threads = _useful_threads(len(queries) * (stop - start) * codes.shape[1], threads)
 
-    def scan(some: slice) -> _Keys:
-        asked = queries[some] if by_query else queries
-        seen, first = (codes, 0) if by_query else (codes[some], some.start)
-        keys = np.empty((len(asked), min(k, len(seen))), np.uint64)
-        knn(level, asked, seen, first, keys)
-        return keys
+    def rank(row: int) -> None:
+        _hamming.rank(level, queries[row], codes, ids, start, stop, keys[row])
 
-    parts = map_jobs(scan, _slices(len(queries) if by_query else len(codes), threads), threads)
-    if by_query or len(parts) == 1:
-        return _decode(np.concatenate(parts))
-    return _decode(np.sort(np.concatenate(parts, axis=1), axis=1)[:, :k])
+    def some_queries(some: slice) -> None:
+        keys[some] = _NONE_YET
+        _hamming.knn(level, queries[some], codes, ids, start, stop, keys[some])
+        keys[some].sort(axis=1)
+
+    parts = iter(_slices(start, stop, 1 if threads == 1 else 4 * threads))
+
+    def some_codes(_: int) -> _Keys:
+        """Whoever is free takes the next part; a thread's heaps go on, as its parts come in order of index."""
+        heaps = np.full(keys.shape, _NONE_YET)
+        for part in parts:
+            _hamming.knn(level, queries, codes, ids, part.start, part.stop, heaps)
+        return heaps
+
+    if k * _RANK_SHARE > stop - start:
+        map_jobs(rank, range(len(queries)), threads)
+    elif len(queries) >= _BATCH * threads:
+        map_jobs(some_queries, _slices(0, len(queries), len(queries) // _BATCH), threads)
+    else:
+        keys = np.sort(np.concatenate(map_jobs(some_codes, range(threads), threads), axis=1), axis=1)[:, :k]
+    return _decode(keys)
 
 
 def _range(
-    queries: _Codes, codes: _Codes, radius: int, threads: int
+    queries: _Codes, codes: _Codes, radius: int, threads: int, rows: _Rows = _ALL
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int64]]:
-    """One job per query and slice of the codes; a lone query sees as many slices as there are threads."""
+    """One job per query and part of the codes; few queries see as many parts as there are threads."""
+    ids, start, stop = _looked_at(rows, len(codes))
     level = _level()
     radius = min(radius, 8 * codes.shape[1])
-    threads = _useful_threads(len(queries) * codes.nbytes, threads)
-    slices = _slices(len(codes), 1 if len(queries) >= threads else threads)
+    threads = _useful_threads(len(queries) * (stop - start) * codes.shape[1], threads)
+    parts = _slices(start, stop, 1 if len(queries) >= threads else threads)
 
     def scan(job: tuple[_Codes, slice]) -> _Keys:
-        query, some = job
+        query, part = job
+        if part.start == part.stop:
+            return np.empty(0, np.uint64)
         keys = np.empty(1024, np.uint64)
-        hits = range_keys(level, query, codes[some], some.start, radius, keys)
+        hits = _hamming.range_keys(level, query, codes, ids, part.start, part.stop, radius, keys)
         if hits > len(keys):
             keys = np.empty(hits, np.uint64)
-            range_keys(level, query, codes[some], some.start, radius, keys)
+            _hamming.range_keys(level, query, codes, ids, part.start, part.stop, radius, keys)
         return keys[:hits]
 
-    parts = map_jobs(scan, [(query, some) for query in queries for some in slices], threads)
-    per_query = [np.sort(np.concatenate(parts[i : i + len(slices)])) for i in range(0, len(parts), len(slices))]
+    found = map_jobs(scan, [(query, part) for query in queries for part in parts], threads)
+    per_query = [np.sort(np.concatenate(found[i : i + len(parts)])) for i in range(0, len(found), len(parts))]
     limits = np.zeros(len(queries) + 1, np.int64)
     np.cumsum([len(keys) for keys in per_query], out=limits[1:])
     return limits, *_decode(np.concatenate([np.empty(0, np.uint64), *per_query]))
+
+
+def _looked_at(rows: _Rows, n: int) -> tuple[NDArray[np.int64] | None, int, int]:
+    """What the kernels are given: row numbers if need be, and from where to where to look, in them or in the codes."""
+    if isinstance(rows, slice):
+        return None, *rows.indices(n)[:2]
+    return rows, 0, len(rows)
 
 
 def _decode(keys: _Keys) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -277,7 +412,8 @@ def _useful_threads(work: int, threads: int) -> int:
     return max(1, min(threads, work // _WORTH_A_THREAD))
 
 
-def _slices(n: int, parts: int) -> list[slice]:
-    """Cut range(n) into ``parts`` slices of about equal length; fewer where some would be empty, but at least one."""
+def _slices(start: int, stop: int, parts: int) -> list[slice]:
+    """Cut a range into ``parts`` slices of about equal length; fewer where some would be empty, but at least one."""
+    n = stop - start
     parts = max(1, min(parts, n))
-    return [slice(n * i // parts, n * (i + 1) // parts) for i in range(parts)]
+    return [slice(start + n * i // parts, start + n * (i + 1) // parts) for i in range(parts)]

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from fasthash._hamming import available_levels as all_levels
 from fasthash._parallel import map_jobs
 from fasthash._storage import read_container, write_container
-from fasthash._validation import as_vectors, check_choice, check_int, check_threads
+from fasthash._validation import as_subset, as_vectors, check_choice, check_int, check_threads
 from fasthash._vectors import METRIC_CODES, ROW_BITS, available_levels, knn
 from fasthash.errors import ArgumentError, CorruptFileError, FastHashError
 from fasthash.hamming import simd_level
@@ -95,21 +95,11 @@ def _decode(keys: Keys) -> Hits:
 
 
 def _as_subset(rows: Any, n: int) -> Ints | None:
-    """Row numbers, or a boolean mask over all rows, as rising int64 row numbers."""
-    if rows is None:
-        return None
-    array = np.asarray(rows)
-    if array.dtype == np.bool_:
-        if array.shape != (n,):
-            raise ArgumentError(f"rows: expected a mask of shape ({n},), got {array.shape}")
-        return np.flatnonzero(array)
-    if array.ndim != 1 or (array.size and not np.issubdtype(array.dtype, np.integer)):
-        raise ArgumentError(
-            f"rows: expected integers of shape (m,) or a mask, got {array.dtype} of shape {array.shape}"
-        )
-    if array.size and (array.min() < 0 or array.max() >= n):
-        raise ArgumentError(f"rows: expected row numbers in [0, {n}), got {array.min()} to {array.max()}")
-    return np.unique(array).astype(np.int64)
+    """What `as_subset` makes of ``rows``, as row numbers; None for all of them."""
+    subset = as_subset(rows, n)
+    if not isinstance(subset, slice):
+        return subset
+    return None if rows is None else np.arange(subset.start, subset.stop)
 
 
 def _check_rows(n: int) -> int:
@@ -125,7 +115,7 @@ def knn_exact(
 
     queries: float32 (n_queries, d); vectors: float32 (n, d); metric: "l2" (the Euclidean distance itself, not its
     square) or "cosine" (1 - cosine similarity; a zero vector is at distance 1 from everything, itself too);
-    rows: None, or integers (m,) or a mask (n,) to look at these rows only.
+    rows: None, or integers (m,), a mask (n,) or a slice to look at these rows only.
 
     Returns distances float32 and indices int64, both (n_queries, min(k, n)), ordered by (distance, index): see
     `FlatIndex`. Raises ArgumentError.
@@ -197,7 +187,7 @@ class FlatIndex:
         """The k nearest vectors of each query.
 
         queries: float32 (n_queries, dim) or (dim,), finite; num_threads: -1 for every core; rows: None, or integers
-        (m,) or a mask (ntotal,) to look at these rows only.
+        (m,), a mask (ntotal,) or a slice to look at these rows only.
 
         Returns distances float32 and indices int64, both (n_queries, min(k, n)) for the n rows looked at, ordered by
         (distance, index). Raises ArgumentError.

@@ -16,8 +16,9 @@ from fasthash.cli import main
 from fasthash.encoder import FRONT_ENDS, _front_end
 from fasthash.errors import ArgumentError, FastHashError, ReadError
 from fasthash.io import Image, find_images, read_image, resize
-from fasthash.radio.cutout import PIXEL, STRETCHES, Cutout, above_noise, pixel_scale
-from fasthash.radio.dataset import label_of, position_from_name, sky_pairs
+from fasthash.radio.cutout import STRETCHES, Cutout, above_noise
+from fasthash.radio.dataset import label_of
+from fasthash.radio.sky import PIXEL, pixel_scale, position_from_name, sky_pairs
 
 
 def source(size=150, place=(3.0, -5.0), width=2.0):

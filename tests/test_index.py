@@ -186,10 +186,15 @@ def test_scan_restricted_to_rows(kind, metric):
         np.testing.assert_array_equal(found[0], distances)
         np.testing.assert_array_equal(found[1], rows[places])
     assert index.search(queries, 3, rows=[])[1].shape == (7, 0)
+    for some in (slice(40, -100), slice(None, 9, -1), slice(7, 3)):
+        of_slice = index.search(queries, 15, rows=some)
+        np.testing.assert_array_equal(of_slice, index.search(queries, 15, rows=np.arange(5000)[some]))
 
 
 @pytest.mark.parametrize(
-    "rows", [np.ones(4, bool), [-1], [5], [0.5], [[0, 1]], ["a"], np.ones((5, 1), bool)], ids=lambda rows: repr(rows)
+    "rows",
+    [np.ones(4, bool), [-1], [5], [0.5], [[0, 1]], ["a"], np.ones((5, 1), bool), slice("a")],
+    ids=lambda rows: repr(rows),
 )
 def test_rows_must_be_rows(rows):
     with pytest.raises(ArgumentError, match=r"^rows: "):

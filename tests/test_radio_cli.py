@@ -145,26 +145,12 @@ def test_train_radio(folder, archive, tmp_path, capsys, monkeypatch):
     weights, out = tmp_path / "w.pth", tmp_path / "mine.onnx"
     torch.save(densenet.network(8, SMALL).features.state_dict(prefix="features."), weights)
     status, text, _ = run(
-        capsys,
-        "train",
-        "radio",
-        archive,
-        "-o",
-        out,
-        "--weights",
-        weights,
-        "--epochs",
-        2,
-        "--bits",
-        5,
-        "--seed",
-        4,
-        "--threads",
-        1,
-    )
+        capsys, "train", "radio", archive, "-o", out, "--preset", "paper", "--weights", weights, "--epochs", 2,
+        "--bits", 5, "--seed", 4, "--threads", 1,
+    )  # fmt: skip
     assert status == 0
     assert "preset paper, 5 bits, 30 images, 3 epochs" in text
-    assert "15 images of valid, none of them in train: mAP" in text
+    assert "15 images of valid that are not in train: mAP" in text
     encoder = fh.load_encoder(out)
     assert (encoder.name, encoder.n_bits, encoder.percentile) == ("mine", 5, 50)
     assert encoder.metadata["training"]["held_out"]["n_query"] == 15
@@ -189,10 +175,13 @@ def test_train_radio(folder, archive, tmp_path, capsys, monkeypatch):
         (["evaluate", "radio", "--reference", "{set}", "--query", "{set}", "--encoder", "{encoder}",
           "-k", "0"], "k:"),
         (["train", "radio", "{set}", "-o", "{out}", "--preset", "none"], "--preset"),
-        (["train", "radio", "{set}", "-o", "x.pt"], "-o x.pt"),
-        (["train", "radio", "{set}", "-o", "{out}", "--weights", "nowhere.pth"], "nowhere.pth: no such file"),
-        (["train", "radio", "{set}", "-o", "{out}", "--weights", "{encoder}"], "r8.onnx: not a file of weights"),
-        (["train", "radio", "{set}", "-o", "{out}"], "no weights: put torchvision's"),
+        (["train", "radio", "--preset", "paper", "{set}", "-o", "x.pt"], "-o x.pt"),
+        (["train", "radio", "{set}", "-o", "{out}", "--preset", "paper", "--weights", "nowhere.pth"],
+         "nowhere.pth: no such file"),
+        (["train", "radio", "{set}", "-o", "{out}", "--preset", "paper", "--weights", "{encoder}"],
+         "r8.onnx: not a file of weights"),
+        (["train", "radio", "{set}", "-o", "{out}", "--preset", "paper"], "no weights: put torchvision's"),
+        (["train", "radio", "{set}", "-o", "{out}", "--weights", "w.pth"], "--weights: preset best"),
     ],
 )  # fmt: skip
 def test_failures_are_one_line_that_names_the_cause(arguments, named, folder, encoders, tmp_path, capsys, monkeypatch):

@@ -8,6 +8,7 @@ from scipy import ndimage
 from fasthash.cli import main
 from fasthash.errors import ArgumentError
 from fasthash.io import Image
+from fasthash.radio.compare import measure, measure_set, sheet, table
 from fasthash.radio.cutout import Cutout
 from fasthash.radio.dataset import CLASSES, read_dataset
 from fasthash.radio.simulator import BEAM, Blobs, draw_galaxy, simulate_galaxies, write_galaxies
@@ -87,30 +88,39 @@ def test_the_first_of_more_are_the_same_and_another_seed_is_another_set(galaxies
     assert not set(simulate_galaxies(10, seed=3).digests) & set(galaxies.digests)
 
 
-def shape_of(image):
-    """Share of the flux within a beam of the peak, r.m.s. radius, and how far from the middle the peak is."""
-    y, x = np.mgrid[: len(image), : len(image)] - (len(image) - 1) / 2
-    image = np.where(image > 0.05, image, 0)
-    row, column = np.unravel_index(image.argmax(), image.shape)
-    near = np.hypot(y - y[row, column], x - x[row, column]) <= 3
-    middle = [(image * each).sum() / image.sum() for each in (y, x)]
-    radius = np.sqrt((image * ((y - middle[0]) ** 2 + (x - middle[1]) ** 2)).sum() / image.sum())
-    return image[near].sum() / image.sum(), radius, np.hypot(y[row, column] - middle[0], x[row, column] - middle[1])
-
-
 def test_what_tells_the_classes_apart(galaxies):
-    front_end = Cutout(80, 80)
-    shapes = {
-        label: np.median([shape_of(front_end.describe(Image(galaxies.images[i]))) for i in rows], axis=0)
-        for label in CLASSES
-        for rows in [np.flatnonzero(galaxies.labels == label)]
-    }
-    concentration, radius, peak = ({label: shapes[label][i] for label in CLASSES} for i in range(3))
+    medians = {label: np.median(rows, axis=0) for label, rows in measure_set(galaxies).items()}
+    concentration, radius, _, _, peak, _ = ({label: medians[label][i] for label in CLASSES} for i in range(6))
     assert concentration["Compact"] > 0.85
     assert max(concentration[label] for label in CLASSES[1:]) < 0.6
     assert radius["Compact"] < 2.5 < 5 < min(radius[label] for label in CLASSES[1:])
     # Fanaroff and Riley: in an FRI the peak is near the middle of the flux, in an FRII far from it.
     assert peak["FRI"] / radius["FRI"] < 0.35 < 0.55 < peak["FRII"] / radius["FRII"]
+
+
+def test_measures_of_a_source_that_is_known():
+    """Two equal Gaussians, 20 pixels apart along a row."""
+    y, x = np.mgrid[:80, :80] - 39
+    image = sum(np.exp(-0.5 * (y**2 + (x - side) ** 2) / 4) for side in (-10, 10)).astype(np.float32)
+    near, radius, ratio, peaks, from_middle, area = measure(image)
+    assert peaks == 2
+    assert radius == pytest.approx(np.sqrt(10**2 + 2 * 4), rel=0.02)
+    assert ratio == pytest.approx(2 / np.sqrt(10**2 + 4), rel=0.1)
+    assert from_middle == pytest.approx(10, abs=0.8)
+    assert near == pytest.approx(0.5 * (1 - np.exp(-0.5 * 9 / 4)), abs=0.1)
+    assert area == pytest.approx(100 * 2 * np.pi * 2 * np.log(1 / 0.03) * 4 / 6400, rel=0.05)
+
+
+def test_the_sheet_and_the_table_hold_every_class(galaxies):
+    real, simulated = galaxies.take(np.arange(120)), galaxies.take(np.arange(120, 240))
+    picture = sheet(real, simulated, columns=5)
+    assert picture.shape == (8 * 92, 5 * 92)
+    assert picture.dtype == np.uint8
+    lines = table(real, simulated).splitlines()
+    assert [line[:18].rstrip() for line in lines[1:]] == [
+        f"{label}, {name}" for label in CLASSES for name in ("real", "simulated")
+    ]
+    assert len(table(real, simulated.take(simulated.labels != "FRI")).splitlines()) == 7
 
 
 def principal_line(image):

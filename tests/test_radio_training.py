@@ -171,11 +171,11 @@ def test_the_first_step_moves_nothing_but_the_head_and_the_norms(data, weights):
     densenet.load_weights(net, weights[0])
     before = {name: values.clone() for name, values in net.state_dict().items()}
     run = densenet._Run(net, data[0], np.arange(40) % 2, seed=0)
-    run.learn_epoch(0, 3, 1e-3)
+    run.learn_epoch(0, 3)
     moved = {name for name, values in net.state_dict().items() if not torch.equal(values, before[name])}
     assert {"head.2.weight", "head.6.bias", "features.norm5.weight", "features.norm0.running_mean"} <= moved
     assert not any("conv" in name for name in moved)
-    run.learn_epoch(1, 3, 1e-3)
+    run.learn_epoch(1, 3)
     assert not torch.equal(net.state_dict()["features.conv0.weight"], before["features.conv0.weight"])
 
 
@@ -184,7 +184,7 @@ def test_the_rate_finder_leaves_the_network_as_it_was(data):
     run = densenet._Run(net, data[0], np.arange(40) % 2, seed=0)
     before = {name: values.clone() for name, values in net.state_dict().items()}
     rate = densenet.find_rate(run)
-    assert densenet.MAX_RATE / 100 <= rate <= 0.1
+    assert densenet.MAX_RATE / 10 <= rate <= 0.1
     for name, values in net.state_dict().items():
         assert torch.equal(values, before[name])
 

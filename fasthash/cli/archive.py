@@ -168,7 +168,7 @@ def _search(args: argparse.Namespace) -> None:
     with Catalog.open(args.catalog) as catalog:
         hits = catalog.search(image, args.k, args.metric, exclude, between, args.label)
         if args.gallery:
-            _draw_gallery(args.gallery, image, hits, catalog.encoder.name, args.metric)
+            _draw_gallery(args.gallery, image, hits, catalog.encoder, args.metric)
     if args.json:
         query = {"query": args.image, "time": format_time(image.time)}
         print_json({**query, "metric": args.metric, "results": [asdict(hit) for hit in hits]})
@@ -178,18 +178,19 @@ def _search(args: argparse.Namespace) -> None:
         print(f"{hit.rank:>4}  {hit.distance:>10.5g}  {hit.time:<23}  {hit.label:<8}  {printable(hit.path)}")
 
 
-def _draw_gallery(path: str, query: Any, hits: Iterable[Any], encoder: str, metric: str) -> None:
+def _draw_gallery(path: str, query: Any, hits: Iterable[Any], encoder: Any, metric: str) -> None:
     from fasthash import plots
     from fasthash.io import read_image
     from fasthash.solar.magnetogram import orient
 
+    view = getattr(encoder.front_end, "picture", orient)
     pictures = []
     for hit in hits:
         try:
-            pixels = orient(read_image(hit.path))
+            pixels = view(read_image(hit.path))
         except FastHashError as error:
             warn([str(error)])
             pixels = None
         pictures.append(plots.Picture(pixels, hit.time, hit.label, hit.distance))
-    title = f"Nearest by {metric} distance of {encoder} hashes"
-    plots.gallery(plots.Picture(orient(query), format_time(query.time)), pictures, path, title=title)
+    title = f"Nearest by {metric} distance of {encoder.name} hashes"
+    plots.gallery(plots.Picture(view(query), format_time(query.time)), pictures, path, title=title)

@@ -17,8 +17,8 @@ from fasthash._validation import check_choice, check_int
 from fasthash.errors import ReadError
 from fasthash.io import Image, resize
 from fasthash.radio.dataset import label_of
+from fasthash.radio.sky import PIXEL, pixel_scale
 
-PIXEL = 1.8  # arcseconds: a pixel of FIRST, and of a picture that tells nothing else
 STRETCHES = ("linear", "sqrt", "asinh", "log")
 
 _CLIP = 3.0  # sigma
@@ -75,6 +75,10 @@ class Cutout:
         share = resize(square / square.max(), (self.size, self.size), box)
         return _stretched(share / max(share.max(), np.float32(1e-6)), self.stretch)
 
+    def picture(self, image: Image) -> NDArray[np.float32]:
+        """The same square for the eye, float32 (150, 150) in [0, 1]: the square root lifts what is faint."""
+        return Cutout(150, self.crop, "sqrt").describe(image)
+
     @staticmethod
     def label(path: str) -> str:
         """The class of an image by the folder it lies in; "" where that is named after none."""
@@ -94,20 +98,6 @@ def above_noise(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
     noise = 1.4826 * np.median(np.abs(known - background))
     flux = np.nan_to_num(pixels - background, nan=0.0)
     return np.where(flux > _CLIP * noise, flux, np.float32(0))
-
-
-def pixel_scale(header: Mapping[str, Any]) -> float:
-    """Arcseconds a pixel by a FITS header (CD matrix or CDELT, in degrees), or `PIXEL` where it tells none."""
-    try:
-        if "CD1_1" in header or "CD2_2" in header:
-            matrix = [float(header.get(f"CD{i}_{j}", 0.0)) for i in (1, 2) for j in (1, 2)]
-            scale = math.sqrt(abs(matrix[0] * matrix[3] - matrix[1] * matrix[2]))
-        else:
-            scale = math.sqrt(abs(float(header["CDELT1"]) * float(header["CDELT2"])))
-    except (KeyError, TypeError, ValueError):
-        return PIXEL
-    # No survey's pixels are beyond these: a header that says so means something else, such as pixels as the unit.
-    return 3600 * scale if 0.01 <= 3600 * scale <= 120 else PIXEL
 
 
 def _central_square(

@@ -7,7 +7,6 @@ size. The first two are found by pixels, the last by the position on the sky, wh
 """
 
 import hashlib
-import math
 import os
 import re
 from collections import Counter
@@ -23,27 +22,23 @@ from fasthash._validation import check_choice, check_int, check_threads
 from fasthash.encoder import FrontEnd
 from fasthash.errors import ArgumentError, FastHashError, ReadError
 from fasthash.io import DEFAULT_LIMITS, Image, Limits, find_images, read_image
+from fasthash.radio.sky import PIXEL, SAME_SOURCE, pixel_scale, position_from_name, sky_pairs
 
 CLASSES = ("Compact", "FRI", "FRII", "Bent")
 SPLITS = ("train", "valid", "test")
-
-# Arcseconds within which two positions are one source: catalogues place an extended one at its core or at the middle
-# of its lobes. In the published sets the numbers of pairs hardly grow between 30" and 60".
-SAME_SOURCE = 60.0
 
 _SPELLINGS = {"compact": "Compact", "fri": "FRI", "fr1": "FRI", "frii": "FRII", "fr2": "FRII", "bent": "Bent"}
 _SPLIT_SPELLINGS = {"train": "train", "training": "train", "valid": "valid", "val": "valid", "validation": "valid",
                     "test": "test", "testing": "test"}  # fmt: skip
 _COPY = re.compile(r" ?\(copy( \d+)?\)|\(\d+(st|nd|rd|th) copy\)|\(another copy\)", re.IGNORECASE)
-_SEXAGESIMAL = re.compile(r"J(\d\d)(\d\d)(\d\d(?:\.\d+)?)([+-])(\d\d)(\d\d)(\d\d(?:\.\d+)?)")
-_DEGREES = re.compile(r"(\d{1,3}\.\d+)_([+-]?\d{1,2}\.\d+)_")
 
 
 @dataclass(frozen=True, eq=False)
 class RadioSet:
     """Images of radio galaxies and their classes.
 
-    images : list of float32 arrays (H, W), grey as in the file (0 to 255, or physical units); rows run down.
+    images : list of float32 arrays (H, W), grey as in the file (0 to 255, or physical units); rows run down, pixels of
+        1.8", missing ones are NaN.
     labels : (n,) str, of CLASSES.
     names : (n,) str, the paths; a member of a zip is ``archive.zip/member``.
     digests : (n,) str, equal where the pixels are equal, whatever kind of file they came from.
@@ -99,24 +94,6 @@ def label_of(path: str) -> str:
     return class_of(os.path.basename(os.path.dirname(os.path.abspath(path))))
 
 
-def position_from_name(path: str) -> tuple[float, float]:
-    """Right ascension and declination in degrees from a file's name; NaN where it tells none.
-
-    Read are ``J000331.21+002804.3`` (h m s, d m s) and, at the start of a name, ``0.878_0.466_`` (degrees).
-    """
-    name = os.path.basename(path)
-    if match := _SEXAGESIMAL.search(name):
-        hours, minutes, seconds, sign, *arc = match.groups()
-        ra = 15 * (float(hours) + float(minutes) / 60 + float(seconds) / 3600)
-        dec = float(arc[0]) + float(arc[1]) / 60 + float(arc[2]) / 3600
-        dec = -dec if sign == "-" else dec
-    elif match := _DEGREES.match(name):
-        ra, dec = float(match[1]), float(match[2])
-    else:
-        return math.nan, math.nan
-    return (ra, dec) if ra < 360 and abs(dec) <= 90 else (math.nan, math.nan)
-
-
 # ---- reading -------------------------------------------------------------------------------------------------------
 
 
@@ -141,7 +118,8 @@ def read_dataset(
     Returns
     -------
     RadioSet
-        Sorted by path. An image that is damaged, or all of one grey, is left out and named in ``problems``.
+        Sorted by path. An image that is damaged, all of one grey, or FITS with other pixels than of 1.8", is left out
+        and named in ``problems``.
 
     Raises
     ------
@@ -202,6 +180,9 @@ def _read(path: str, limits: Limits) -> Image | str:
         known = image.pixels[np.isfinite(image.pixels)]
         if known.min() == known.max():
             raise ReadError(f"{path}: nothing in it: every pixel is {known[0]:g}")
+        scale = pixel_scale(image.header)
+        if not 0.98 < scale / PIXEL < 1.02:  # of a set's arrays nobody would know it
+            raise ReadError(f"{path}: pixels of {scale:.3g} arcseconds; those of a set have {PIXEL}")
     except ReadError as error:
         return str(error)
     return image
@@ -285,31 +266,6 @@ def without(images: RadioSet, other: RadioSet, radius: float = SAME_SOURCE) -> R
     pairs = sky_pairs(images.positions, other.positions, radius)
     twins[pairs[:, 0]] = True
     return images.take(~twins)
-
-
-def sky_pairs(one: NDArray[np.float64], two: NDArray[np.float64], radius: float) -> NDArray[np.int64]:
-    """Pairs of rows (m, 2) of two lists of positions (n, 2), degrees, that are less than ``radius`` arcseconds apart.
-
-    Sorted; NaN is near nothing.
-    """
-    if not 0 <= radius <= 3600:
-        raise ArgumentError(f"radius: expected arcseconds in [0, 3600], got {radius}")
-    from scipy.spatial import cKDTree
-
-    known = [np.flatnonzero(np.isfinite(each).all(axis=1)) for each in (one, two)]
-    if radius == 0 or not len(known[0]) or not len(known[1]):
-        return np.empty((0, 2), np.int64)
-    trees = [cKDTree(_unit_vectors(each[rows])) for each, rows in zip((one, two), known, strict=True)]
-    chord = 2 * math.sin(math.radians(radius / 3600) / 2)
-    pairs = [
-        (known[0][i], known[1][j]) for i, near in enumerate(trees[0].query_ball_tree(trees[1], chord)) for j in near
-    ]
-    return np.array(sorted(pairs), np.int64).reshape(-1, 2)
-
-
-def _unit_vectors(positions: NDArray[np.float64]) -> NDArray[np.float64]:
-    ra, dec = np.radians(positions).T
-    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)
 
 
 def balanced(images: RadioSet, seed: int = 0) -> RadioSet:

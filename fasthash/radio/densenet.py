@@ -19,7 +19,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fasthash._training import Checkpoint, import_onnx, import_torch, reproducible, write_encoder
+from fasthash._training import (
+    import_onnx,
+    import_torch,
+    reproducible,
+    resume,
+    save_checkpoint,
+    states,
+    write_encoder,
+)
 from fasthash._validation import check_int, check_threads
 from fasthash.encoder import Encoder
 from fasthash.errors import ArgumentError, ReadError
@@ -281,17 +289,17 @@ def train(
         if weights is not None:
             load_weights(net, weights)
         run = _Run(net, images, class_of, seed)
-        state = Checkpoint(checkpoint, settings, network=net, optimiser=run.optimiser, scaler=run.scaler)
-        reached = state.load()
-        losses, rate = list(reached.get("losses", ())), reached.get("rate", MAX_RATE)
+        parts = {"network": net, "optimiser": run.optimiser, "scaler": run.scaler}
+        losses = resume(checkpoint, settings, parts)
         for epoch in range(len(losses), FROZEN_EPOCHS + epochs):
             if epoch == FROZEN_EPOCHS:
-                rate = min(find_rate(run), MAX_RATE)
-            losses.append(run.learn_epoch(epoch, FROZEN_EPOCHS + epochs, rate))
-            state.save(losses=losses, rate=rate)
+                run.rate = min(find_rate(run), MAX_RATE)
+            losses.append(run.learn_epoch(epoch, FROZEN_EPOCHS + epochs))
+            if checkpoint:
+                save_checkpoint(checkpoint, settings, {**states(parts), "losses": losses})
             if progress is not None:
                 progress(epoch + 1, FROZEN_EPOCHS + epochs, losses[-1])
-    return Training(net.cpu().eval(), losses, rate, seed, len(images))
+    return Training(net.cpu().eval(), losses, run.rate, seed, len(images))
 
 
 def _checked(images: NDArray[np.float32], labels: NDArray[np.str_]) -> NDArray[np.int64]:
@@ -316,9 +324,18 @@ class _Run:
         self.mixed = self.device.type == "cuda"
         self.net = net.to(self.device, memory_format=torch.channels_last)
         self.images, self.class_of, self.seed = torch.from_numpy(images), torch.from_numpy(class_of), seed
-        groups = [{"params": part.parameters()} for part in (net.features, net.head)]
+        groups = [{"params": part.parameters(), "highest": MAX_RATE} for part in (net.features, net.head)]
         self.optimiser = torch.optim.AdamW(groups, MAX_RATE, (0.95, 0.99), eps=1e-5, weight_decay=WEIGHT_DECAY)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.mixed)
+
+    @property
+    def rate(self) -> float:
+        """The highest rate of the head; the optimiser keeps it, so that a checkpoint does."""
+        return float(self.optimiser.param_groups[1]["highest"])
+
+    @rate.setter
+    def rate(self, value: float) -> None:
+        self.optimiser.param_groups[1]["highest"] = value
 
     def freeze(self, frozen: bool) -> None:
         """Whether the features are to stay as they are; their norms learn all the same."""
@@ -333,7 +350,7 @@ class _Run:
         count = max(1, len(order) // BATCH)
         return [import_torch().from_numpy(rows) for rows in np.array_split(order[: count * BATCH], count)]
 
-    def learn_epoch(self, epoch: int, epochs: int, rate: float) -> float:
+    def learn_epoch(self, epoch: int, epochs: int) -> float:
         """One pass over the images, at its place in the cycle of its step; returns the mean loss."""
         import_torch().manual_seed(self.seed * 1_000_003 + epoch)  # dropout's, so that no state has to be kept
         first, end = (0, FROZEN_EPOCHS) if epoch < FROZEN_EPOCHS else (FROZEN_EPOCHS, epochs)
@@ -343,7 +360,7 @@ class _Run:
         batches, losses = self.batches(epoch), []
         for i, rows in enumerate(batches):
             share, momentum = one_cycle((epoch - first + i / len(batches)) / (end - first))
-            losses.append(self.learn(rows, share * rate, momentum))
+            losses.append(self.learn(rows, share * self.rate, momentum))
         return float(np.mean(losses))
 
     def learn(self, rows: Any, rate: float, momentum: float) -> float:
@@ -377,7 +394,7 @@ def one_cycle(position: float) -> tuple[float, float]:
 def find_rate(run: _Run) -> float:
     """A tenth of the rate at which the loss is lowest while it grows from 1e-7 to 1 (Smith 2015, arXiv 1506.01186).
 
-    At least a hundredth of MAX_RATE: on a loss as noisy as that of triplets the lowest may come by chance, and early.
+    At least a tenth of MAX_RATE: on a loss as noisy as that of triplets the lowest may come by chance, and early.
     Everything learns meanwhile, and is as before in the end.
     """
     torch = import_torch()
@@ -391,7 +408,7 @@ def find_rate(run: _Run) -> float:
         if not losses[-1] < 4 * min(losses):  # NaN too
             break
     run.net.load_state_dict(kept)
-    return max(float(rates[np.argmin(np.nan_to_num(losses, nan=np.inf))]) / 10, MAX_RATE / 100)
+    return max(float(rates[np.argmin(np.nan_to_num(losses, nan=np.inf))]) / 10, MAX_RATE / 10)
 
 
 def _endless(run: _Run) -> Iterator[Any]:

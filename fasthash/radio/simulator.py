@@ -5,8 +5,8 @@ beam of 5.4" at 1.8" a pixel, plus noise that the beam has smoothed; then what i
 peak to white, as in the published cut-outs. What tells the classes apart is where the jets are bright and where they go
 (Fanaroff and Riley 1974): FRI near the core, fading outwards; FRII at the ends; the tails of bent ones turn aside.
 
-Sizes, brightness against noise and shares of sources with a core or with neighbours were set by eye and by the
-histograms of the published sets; no image of theirs is in it.
+Sizes, brightness against noise and shares of sources with a core or with neighbours were set by what
+`fasthash.radio.compare` measures of the published sets, and by eye; no image of theirs is in it.
 """
 
 import os
@@ -22,8 +22,9 @@ from fasthash._storage import atomic_write
 from fasthash._validation import check_choice, check_int
 from fasthash.errors import FastHashError
 from fasthash.io import png_bytes
-from fasthash.radio.cutout import PIXEL, above_noise
+from fasthash.radio.cutout import above_noise
 from fasthash.radio.dataset import CLASSES, RadioSet, make_set
+from fasthash.radio.sky import PIXEL
 
 BEAM = 5.4 / PIXEL / np.sqrt(8 * np.log(2))  # sigma in pixels of a beam of 5.4" full width at half maximum
 NEIGHBOURS = 0.2  # other sources in a field of 150 x 150 pixels, on average
@@ -122,7 +123,7 @@ def _frii(rng: np.random.Generator) -> Blobs:
     """Two lobes that are brightest at their ends, where the hot spots are; sometimes a core."""
     length, lobe = _log_uniform(rng, 2.2, 24), rng.uniform(0.4, 1.0)
     blobs = _point(rng.uniform(0.02, 0.35) if rng.random() < 0.35 else 0.0)
-    spot = rng.uniform(0.1, 0.9)
+    spot = rng.uniform(0.05, 0.75)
     for side in (0, 1):
         reach, strength = length * rng.uniform(0.75, 1.15), rng.uniform(0.45, 1.0)
         t = _steps(reach)

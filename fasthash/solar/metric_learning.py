@@ -23,7 +23,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fasthash._training import Checkpoint, import_onnx, import_torch, reproducible, write_encoder
+from fasthash._training import (
+    import_onnx,
+    import_torch,
+    reproducible,
+    resume,
+    save_checkpoint,
+    states,
+    write_encoder,
+)
 from fasthash._validation import check_int, check_threads
 from fasthash.codes import binarize
 from fasthash.encoder import Encoder
@@ -286,10 +294,9 @@ def train(
         groups = [{"params": net.parameters(), "weight_decay": 1e-2}, {"params": scales, "weight_decay": 0.0}]
         optimiser = torch.optim.AdamW(groups, lr=LEARNING_RATE)
         settings = {"seed": seed, "steps": steps, "frames": len(maps)}
-        state = Checkpoint(checkpoint, settings, network=net, scales=scales, optimiser=optimiser)
-        done = state.load()
-        loss = done.get("loss", math.nan)
-        for step in range(int(done.get("steps", 0)), steps):
+        parts = {"network": net, "scales": scales, "optimiser": optimiser}
+        losses = resume(checkpoint, settings, parts)
+        for step in range(len(losses), steps):
             rate = LEARNING_RATE * _rate(step, steps)
             optimiser.param_groups[0]["lr"], optimiser.param_groups[1]["lr"] = rate, 5 * rate
             seen, when, owner = _batch(torch, series, np.random.default_rng([seed, 2, step]))
@@ -301,15 +308,19 @@ def train(
             cost.backward()
             torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
             optimiser.step()
-            value = float(cost.detach())
-            loss = value if math.isnan(loss) else 0.98 * loss + 0.02 * value
+            losses.append(float(cost.detach()))
             if progress is not None:
-                progress(step + 1, steps, loss)
-            if (step + 1) % CHECKPOINT_EVERY == 0:
-                state.save(steps=step + 1, loss=loss)
+                progress(step + 1, steps, _recent(losses))
+            if checkpoint and (step + 1) % CHECKPOINT_EVERY == 0:
+                save_checkpoint(checkpoint, settings, {**states(parts), "losses": losses})
         net.eval()
         quality = evaluate(net, [(maps[run], times[run]) for run in held_out])
-    return Training(net, loss, steps, seed, len(maps), quality)
+    return Training(net, _recent(losses), steps, seed, len(maps), quality)
+
+
+def _recent(losses: list[float]) -> float:
+    """The mean of the last steps'."""
+    return float(np.mean(losses[-50:]))
 
 
 def _has_bfloat16(torch: Any) -> bool:

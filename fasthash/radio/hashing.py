@@ -1,0 +1,336 @@
+"""Training of the best radio encoders: deep supervised hashing towards one code for each class.
+
+A small convolutional network learns n_bits numbers whose signs are the bits. Each class has a code of its own, all of
+them equally far apart (Yuan et al., "Central similarity quantization", CVPR 2020, arXiv 1908.00347), and a galaxy's
+numbers are drawn to the code of its class: a softmax over the cosines between numbers and codes, with a margin (Hoe et
+al., "One loss for all: deep hashing with a single cosine similarity based learning objective", NeurIPS 2021, arXiv
+2109.14449). Ndung'u et al.'s triplets need 8 neurons to spread classes by themselves;
+codes given beforehand need no search for hard triplets, and the reference images end up pure.
+
+The radio sky has no up: views are turned by any angle while training, and the encoder averages four of them, a quarter
+turn apart. docs/radio.md says what each part gives.
+"""
+
+import copy
+import math
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fasthash._training import (
+    import_onnx,
+    import_torch,
+    reproducible,
+    resume,
+    save_checkpoint,
+    states,
+    write_encoder,
+)
+from fasthash._validation import check_int, check_threads
+from fasthash.encoder import Encoder
+from fasthash.errors import ArgumentError
+from fasthash.radio.cutout import Cutout
+from fasthash.radio.dataset import CLASSES
+
+N_BITS, EPOCHS = 64, 400
+SIZE = 64  # pixels a side of what the network sees
+CROP = 90  # pixels of FIRST that it covers
+FIELD = 128  # pixels of FIRST a side that training takes, so that a square may be turned in it
+CHANNELS = (24, 40, 56, 80, 112, 144)
+STRIDES = (2, 2, 1, 2, 1, 2)
+HIDDEN = 128
+
+BATCH = 64
+LEARNING_RATE, WEIGHT_DECAY, DROPOUT = 2e-3, 5e-2, 0.3
+SCALE, MARGIN, SMOOTHING = 8.0, 0.2, 0.05  # of the softmax over cosines
+UNIT = 0.02  # share in the loss of how far a number is from +-1
+AVERAGE = 0.998  # what a step leaves of the average network
+
+
+@dataclass(frozen=True)
+class Training:
+    """What training gave: the torch network, the mean loss of each epoch, the bits, seed and images."""
+
+    network: Any
+    losses: list[float]
+    n_bits: int
+    seed: int
+    images: int
+
+    @property
+    def epochs(self) -> int:
+        return len(self.losses)
+
+
+def class_codes(n_bits: int) -> NDArray[np.float32]:
+    """The code of each class, +1 and -1, float32 (4, n_bits).
+
+    Four classes fall into two and two in three ways, and each bit tells one of them: so any two classes differ in two
+    thirds of the bits, as many as can be. Every other round of three is negated, so that codes
+    have about as many ones as zeros.
+    """
+    pairs = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]], np.float32)
+    rounds = -(-n_bits // 3)
+    return np.concatenate([pairs * (-1) ** i for i in range(rounds)], axis=1)[:, :n_bits]
+
+
+def network(n_bits: int) -> Any:
+    """The untrained torch network: images (n, 64, 64) in [0, 1], as the front end gives them, to hashes (n, n_bits)."""
+    torch = import_torch()
+    nn = torch.nn
+
+    class Network(nn.Module):  # type: ignore[name-defined, misc]
+        def __init__(self) -> None:
+            super().__init__()
+            steps: list[Any] = []
+            for before, after, stride in zip((2, *CHANNELS), CHANNELS, STRIDES, strict=False):
+                width = 5 if before == 2 else 3
+                convolution = nn.Conv2d(before, after, width, stride, padding=width // 2, bias=False)
+                # Batch normalisation fails on images that are nearly all zero.
+                steps += [convolution, nn.GroupNorm(8, after), nn.ReLU()]
+            self.features = nn.Sequential(*steps)
+            pooled = 2 * CHANNELS[-1]
+            self.hash = nn.Sequential(
+                nn.Dropout(DROPOUT), nn.Linear(pooled, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, n_bits)
+            )
+
+        def forward(self, images: Any) -> Any:
+            if self.training:
+                return self.one_view(images)
+            # One batch of all views would be no faster on a CPU, and four times as large.
+            return torch.stack([self.one_view(each) for each in _quarter_turns(images)]).mean(0)
+
+        def one_view(self, images: Any) -> Any:
+            # Flux as it is for peaks, its root for jets and haze.
+            planes = torch.stack([(images + 1e-6).sqrt(), images], 1) * 2 - 0.2
+            features = self.features(planes.contiguous(memory_format=torch.channels_last))
+            return self.hash(torch.cat([features.mean((2, 3)), features.amax((2, 3))], 1))
+
+    return Network().to(memory_format=torch.channels_last)
+
+
+def _quarter_turns(images: Any) -> list[Any]:
+    across = images.transpose(1, 2)
+    return [images, images.flip((1, 2)), across.flip(1), across.flip(2)]
+
+
+def front_end() -> Cutout:
+    """What an encoder sees of an image."""
+    return Cutout(SIZE, CROP, "linear")
+
+
+def field_front_end() -> Cutout:
+    """What training takes of an image: more sky, at FIRST's own pixels."""
+    return Cutout(FIELD, FIELD, "linear")
+
+
+# ---- what a step sees ----------------------------------------------------------------------------------------------
+
+
+def augment(torch: Any, fields: Any, rng: np.random.Generator) -> Any:
+    """Fields (n, 128, 128) as images (n, 64, 64) that the network might be shown, each one on its own.
+
+    Turned by any angle, mirrored, up to a fifth larger or smaller, off the centre by a pixel or so; faint parts lost in
+    half of them; brightness raised to a power near 1.
+    """
+    n = len(fields)
+    angle, size = rng.uniform(0, 2 * math.pi, n), np.exp(rng.normal(0, 0.08, n))
+    mirror, shift = rng.choice([-1.0, 1.0], n), rng.normal(0, 0.012, (2, n))
+    images = _turned(torch, fields, angle, size, mirror, shift)
+    faintest = np.where(rng.random(n) < 0.5, rng.uniform(0, 0.04, n), 0)
+    images = images * (images >= _column(torch, faintest))
+    return (images + 1e-6) ** _column(torch, np.exp(rng.normal(0, 0.15, n)))
+
+
+def _column(torch: Any, values: NDArray[np.float64]) -> Any:
+    return torch.from_numpy(values).float()[:, None, None]
+
+
+def _turned(torch: Any, fields: Any, angle: Any, size: Any, mirror: Any, shift: Any) -> Any:
+    """The central squares of fields after turning, scaling, mirroring, shifting; of peak 1, as the front end has it."""
+    functional = torch.nn.functional
+    share = CROP / FIELD
+    cosine, sine = np.cos(angle) * size * share, np.sin(angle) * size * share
+    affine = np.stack(
+        [np.stack([cosine * mirror, -sine, shift[0]], 1), np.stack([sine * mirror, cosine, shift[1]], 1)], 1
+    )
+    where = functional.affine_grid(torch.from_numpy(affine).float(), (len(fields), 1, CROP, CROP), align_corners=False)
+    square = functional.grid_sample(fields[:, None], where, align_corners=False)
+    small = functional.interpolate(square, (SIZE, SIZE), mode="bilinear", antialias=True)[:, 0].clamp_min(0)
+    return small / small.amax((1, 2), keepdim=True).clamp_min(1e-3)
+
+
+def _draw(labels: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """So many rows, each class as often as any other."""
+    chances = 1 / np.bincount(labels, minlength=len(CLASSES))[labels]
+    return rng.choice(len(labels), count, p=chances / chances.sum())
+
+
+# ---- training ------------------------------------------------------------------------------------------------------
+
+
+def train(
+    fields: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    n_bits: int = N_BITS,
+    epochs: int = EPOCHS,
+    seed: int = 0,
+    progress: Callable[[int, int, float], None] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    num_threads: int = -1,
+) -> Training:
+    """Train a network on labelled galaxies.
+
+    Parameters
+    ----------
+    fields : float32 array (n, 128, 128)
+        What `field_front_end` makes of the images.
+    labels : int64 array (n,)
+        Positions in CLASSES; every class is there.
+    n_bits, epochs, seed : int
+        The same seed, data, threads and machine give the same network.
+    progress : callable(epoch, epochs, loss), optional
+    checkpoint : path, optional
+        Written after every epoch. Where it exists, training goes on from it, to the very same result.
+
+    Raises
+    ------
+    ArgumentError
+        For arguments of a wrong shape or value, or a checkpoint of another training.
+    CorruptFileError
+        Where the checkpoint is damaged.
+    """
+    torch = import_torch()
+    _check(fields, labels)
+    check_int("n_bits", n_bits, 4, 256)
+    check_int("epochs", epochs, 1)
+    check_int("seed", seed, 0)
+    codes = torch.from_numpy(class_codes(n_bits))
+    per_epoch = -(-len(fields) // BATCH)
+    with reproducible(torch, seed, check_threads(num_threads)):
+        net = network(n_bits)
+        average = copy.deepcopy(net)
+        optimiser = torch.optim.AdamW(_groups(net), lr=LEARNING_RATE)
+        settings = {"seed": seed, "epochs": epochs, "images": len(fields), "bits": n_bits}
+        parts = {"network": net, "average": average, "optimiser": optimiser}
+        losses = resume(checkpoint, settings, parts)
+        for epoch in range(len(losses), epochs):
+            rng = np.random.default_rng([seed, 2, epoch])
+            torch.manual_seed(int(rng.integers(1 << 62)))  # of dropout
+            costs: list[float] = []
+            for rows in _draw(labels, per_epoch * BATCH, rng).reshape(per_epoch, BATCH):
+                step = epoch * per_epoch + len(costs)
+                rate = LEARNING_RATE * _rate(step, epochs * per_epoch)
+                for group in optimiser.param_groups:
+                    group["lr"] = rate
+                seen = augment(torch, torch.from_numpy(fields[rows]), rng)
+                cost = _loss(torch, net, seen, torch.from_numpy(labels[rows]), codes)
+                optimiser.zero_grad()
+                cost.backward()
+                torch.nn.utils.clip_grad_norm_(net.parameters(), 2.0)
+                optimiser.step()
+                _follow(torch, average, net, min(AVERAGE, (step + 1) / (step + 10)))
+                costs.append(float(cost.detach()))
+            losses.append(float(np.mean(costs)))
+            if checkpoint:
+                save_checkpoint(checkpoint, settings, {**states(parts), "losses": losses})
+            if progress is not None:
+                progress(epoch + 1, epochs, losses[-1])
+    return Training(average.eval(), losses, n_bits, seed, len(fields))
+
+
+def _check(fields: NDArray[Any], labels: NDArray[Any]) -> None:
+    if fields.dtype != np.float32 or fields.ndim != 3 or fields.shape[1:] != (FIELD, FIELD):
+        raise ArgumentError(f"fields: expected float32 (n, {FIELD}, {FIELD}), got {fields.dtype} {fields.shape}")
+    if labels.shape != (len(fields),) or labels.dtype.kind != "i":
+        raise ArgumentError(f"labels: expected {len(fields)} integers, got {labels.dtype} {labels.shape}")
+    missing = [name for i, name in enumerate(CLASSES) if not np.any(labels == i)]
+    if missing:
+        raise ArgumentError(f"labels: no image of {', '.join(missing)}")
+
+
+def _groups(net: Any) -> list[dict[str, Any]]:
+    """Weights decay, what scales and shifts does not."""
+    weights = [each for each in net.parameters() if each.ndim > 1]
+    rest = [each for each in net.parameters() if each.ndim <= 1]
+    return [{"params": weights, "weight_decay": WEIGHT_DECAY}, {"params": rest, "weight_decay": 0.0}]
+
+
+def _rate(step: int, steps: int) -> float:
+    """Share of the learning rate: a tenth of the steps to warm up, and a cosine down to nothing."""
+    return min(1.0, (step + 1) / (0.1 * steps + 1)) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+
+
+def _loss(torch: Any, net: Any, seen: Any, labels: Any, codes: Any) -> Any:
+    functional = torch.nn.functional
+    fast = bool(torch.cpu.get_capabilities().get("avx512_bf16", False))  # elsewhere they would be imitated
+    with torch.autocast("cpu", torch.bfloat16, enabled=fast):
+        hashes = net(seen)
+    hashes = hashes.float()
+    cosines = functional.normalize(hashes, dim=1) @ functional.normalize(codes, dim=1).T
+    wanted = functional.one_hot(labels, len(codes)).float()
+    classes = functional.cross_entropy(SCALE * (cosines - MARGIN * wanted), labels, label_smoothing=SMOOTHING)
+    return classes + UNIT * (hashes.abs() - 1).pow(2).mean()
+
+
+def _follow(torch: Any, average: Any, net: Any, keep: float) -> None:
+    with torch.no_grad():
+        for mean, now in zip(average.parameters(), net.parameters(), strict=True):
+            mean.lerp_(now, 1 - keep)
+
+
+def hashes_of(net: Any, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The torch network on images (n, 64, 64): float32 (n, n_bits). The oracle of the exported network."""
+    torch = import_torch()
+    with torch.no_grad():
+        blocks = [net(torch.from_numpy(images[i : i + 256])) for i in range(0, len(images), 256)]
+    hashes: NDArray[np.float32] = torch.cat(blocks).numpy()
+    return hashes
+
+
+# ---- export --------------------------------------------------------------------------------------------------------
+
+
+def export(
+    path: str | os.PathLike[str],
+    training: Training,
+    name: str,
+    data: str,
+    held_out: Mapping[str, float] | None = None,
+) -> Encoder:
+    """Write the network as ONNX: images (n, 64, 64) to hashes (n, n_bits), whose signs are the bits.
+
+    ``held_out``: what was measured on images that the training never saw, for the metadata. Returns the encoder as
+    loaded back from what was written.
+    """
+    torch, onnx = import_torch(), import_onnx()
+    buffer, example = BytesIO(), torch.zeros(2, SIZE, SIZE)
+    axes = {"images": {0: "n"}, "hashes": {0: "n"}}
+    names: dict[str, Any] = {"input_names": ["images"], "output_names": ["hashes"], "dynamic_axes": axes}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the newer exporter needs another package
+        torch.onnx.export(training.network.eval(), (example,), buffer, **names, opset_version=13, dynamo=False)
+    n_bits = training.n_bits
+    metadata = {
+        "name": name,
+        "preset": "best",
+        "front_end": front_end().settings(),
+        "scaling": "flux and its square root, inside the network, which averages four quarter turns",
+        "thresholds": [0.0] * n_bits,
+        "classes": {label: code.astype(int).tolist() for label, code in zip(CLASSES, class_codes(n_bits), strict=True)},
+        "training": {
+            "data": data,
+            "images": training.images,
+            "epochs": training.epochs,
+            "seed": training.seed,
+            "losses": [float(f"{loss:.4g}") for loss in training.losses],
+            "held_out": dict(held_out) if held_out else None,
+        },
+    }
+    return write_encoder(path, onnx.load_from_string(buffer.getvalue()), metadata)

@@ -1,0 +1,134 @@
+"""The best radio preset: codes of the classes, a few epochs of training, its way into ONNX, and stops on the way."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+import fasthash as fh
+from fasthash.radio import hashing
+from fasthash.radio.dataset import CLASSES, describe_set
+from fasthash.radio.simulator import simulate_galaxies
+
+torch = pytest.importorskip("torch", reason="needs the extra [train]")
+pytest.importorskip("onnx", reason="needs the extra [train]")
+
+
+@pytest.fixture(scope="module")
+def galaxies():
+    return simulate_galaxies(80, seed=3)
+
+
+@pytest.fixture(scope="module")
+def data(galaxies):
+    fields, kept, problems = describe_set(galaxies, hashing.field_front_end())
+    assert problems == []
+    return fields, np.array([CLASSES.index(label) for label in kept.labels])
+
+
+@pytest.fixture(scope="module")
+def training(data):
+    return hashing.train(*data, n_bits=12, epochs=3, seed=1, num_threads=1)
+
+
+@pytest.mark.parametrize("n_bits", [4, 8, 12, 16, 32, 64, 128])
+def test_codes_of_classes_are_as_far_apart_as_can_be(n_bits):
+    codes = hashing.class_codes(n_bits)
+    assert codes.shape == (4, n_bits)
+    assert set(np.unique(codes)) == {-1.0, 1.0}
+    assert (codes.sum(axis=0) == 0).all()  # every bit parts the classes two and two
+    distances = (codes[:, None] != codes).sum(axis=2)[np.triu_indices(4, 1)]
+    assert distances.sum() == 4 * n_bits  # Plotkin: no four words have more
+    assert np.ptp(distances) <= 1
+    assert np.abs(codes.sum(axis=1)).max() <= 3
+
+
+def test_what_training_sees_is_what_the_front_end_gives(galaxies, data):
+    """Unturned, the augmentation's geometry is the front end's: same square, same size, same peak."""
+    images, _, _ = describe_set(galaxies.take(slice(10)), hashing.front_end())
+    n = len(images)
+    still = np.zeros(n), np.ones(n), np.ones(n), np.zeros((2, n))
+    seen = hashing._turned(torch, torch.from_numpy(data[0][:n]), *still).numpy()
+    np.testing.assert_allclose(seen, images, atol=2e-3)
+
+
+def test_augmented_images_are_images(data):
+    seen = hashing.augment(torch, torch.from_numpy(data[0][:32]), np.random.default_rng(0)).numpy()
+    assert seen.shape == (32, hashing.SIZE, hashing.SIZE)
+    assert np.isfinite(seen).all()
+    assert 0 <= seen.min() <= seen.max() < 1.01
+
+
+def test_torch_and_onnx_agree(galaxies, training, tmp_path):
+    encoder = hashing.export(tmp_path / "best.onnx", training, "best", "simulated", {"map": 0.5})
+    images, _, _ = describe_set(galaxies, encoder.front_end)
+    np.testing.assert_allclose(encoder.encode_inputs(images), hashing.hashes_of(training.network, images), atol=1e-4)
+    assert (tmp_path / "best.onnx").stat().st_size < 5 * 2**20
+    loaded = fh.load_encoder(tmp_path / "best.onnx")
+    hashes = loaded.encode(galaxies.images[:4])
+    np.testing.assert_array_equal(fh.unpack_bits(loaded.binarize(hashes), 12), hashes > 0)
+    about = loaded.metadata
+    assert (about["preset"], about["training"]["held_out"]) == ("best", {"map": 0.5})
+    assert len(about["training"]["losses"]) == 3
+    assert list(about["classes"]) == list(CLASSES)
+
+
+def test_quarter_turns_change_nothing(galaxies, training):
+    images, _, _ = describe_set(galaxies.take(slice(8)), hashing.front_end())
+    still, turned = (
+        hashing.hashes_of(training.network, np.ascontiguousarray(np.rot90(images, k, (1, 2)))) for k in (0, 1)
+    )
+    np.testing.assert_allclose(turned, still, atol=1e-4)
+
+
+def test_the_network_learns(data):
+    training = hashing.train(*data, n_bits=16, epochs=12, seed=0, num_threads=1)
+    assert len(training.losses) == 12
+    assert training.losses[-1] < 0.9 * training.losses[0]
+
+
+def test_a_training_that_was_stopped_ends_as_if_it_had_not_been(data, training, tmp_path):
+    checkpoint = tmp_path / "checkpoint"
+
+    def stop(*done):
+        if done[0] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        hashing.train(*data, n_bits=12, epochs=3, seed=1, progress=stop, checkpoint=checkpoint, num_threads=1)
+    shutil.copy(checkpoint, tmp_path / "kept")
+    epochs = []
+    again = hashing.train(*data, 12, 3, 1, lambda *done: epochs.append(done[0]), checkpoint=checkpoint, num_threads=1)
+    assert epochs == [3]
+    assert again.losses == training.losses
+    for one, other in zip(training.network.parameters(), again.network.parameters(), strict=True):
+        assert torch.equal(one, other)
+    with pytest.raises(fh.ArgumentError, match="of another training"):
+        hashing.train(*data, n_bits=16, epochs=3, seed=1, checkpoint=tmp_path / "kept", num_threads=1)
+
+
+def test_a_damaged_checkpoint_is_named(data, tmp_path):
+    for content in (b"", b"no such thing"):
+        (tmp_path / "checkpoint").write_bytes(content)
+        with pytest.raises(fh.FastHashError, match="checkpoint"):
+            hashing.train(*data, epochs=2, checkpoint=tmp_path / "checkpoint", num_threads=1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda fields, labels: (fields[:, 1:], labels), "fields: expected float32"),
+        (lambda fields, labels: (fields.astype(float), labels), "fields: expected float32"),
+        (lambda fields, labels: (fields, labels[1:]), "labels: expected 80 integers"),
+        (lambda fields, labels: (fields, labels % 3), "labels: no image of Bent"),
+    ],
+)
+def test_wrong_arguments_are_refused(data, change, message):
+    with pytest.raises(fh.ArgumentError, match=message):
+        hashing.train(*change(*data), epochs=1)
+
+
+@pytest.mark.parametrize("name", ["n_bits", "epochs", "seed"])
+def test_numbers_out_of_range_are_refused(data, name):
+    with pytest.raises(fh.ArgumentError, match=name):
+        hashing.train(*data, **{"epochs": 1, name: -1})
