@@ -31,7 +31,7 @@ test: install
 	$(BIN)/python -m pytest
 
 bench: install
-	$(BIN)/python -m pytest benchmarks -o python_files='bench_*.py' --benchmark-json=benchmarks/latest.json
+	$(BIN)/python -m pytest benchmarks -o python_files='bench_*.py' -m 'not large' --benchmark-json=benchmarks/latest.json
 
 # A build of its own, in which an access out of bounds or an undefined operation ends the process. Leaks are not looked
 # for: the kernels allocate nothing, and Python leaves much at exit. libstdc++ is there for the exceptions of nmslib, which
@@ -45,13 +45,13 @@ sanitize: install
 	CFLAGS='-fsanitize=address,undefined -fno-sanitize-recover=all' $(BIN)/python -m pip install --quiet --no-deps \
 	    --target $(SANITIZED) $(SANITIZED)/source
 	cd $(SANITIZED) && LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libstdc++.so)" \
-	    ASAN_OPTIONS=detect_leaks=0 $(abspath $(BIN))/python -m pytest -q $(addprefix $(CURDIR)/tests/test_,hamming.py index.py)
+	    ASAN_OPTIONS=detect_leaks=0 $(abspath $(BIN))/python -m pytest -q $(addprefix $(CURDIR)/tests/test_,hamming.py hamming_index.py index.py)
 
 # Codes, Hamming search and float search as a processor of 2008 and one of 2013 run them.
 QEMU ?= qemu-x86_64
 old-cpus: install
 	@command -v $(QEMU) >/dev/null || { echo 'old-cpus: skipped, $(QEMU) is not installed'; exit 0; }; set -ex; \
-	tests='tests/test_codes.py tests/test_hamming.py tests/test_index.py'; \
+	tests='tests/test_codes.py tests/test_hamming.py tests/test_hamming_index.py tests/test_index.py'; \
 	OPENBLAS_CORETYPE=Nehalem FASTHASH_CPU_FLAGS='sse4_2 popcnt' $(QEMU) -cpu Nehalem $(BIN)/python -m pytest -q $$tests; \
 	FASTHASH_CPU_FLAGS='sse4_2 popcnt avx2' $(QEMU) -cpu Haswell $(BIN)/python -m pytest -q $$tests
 
@@ -89,4 +89,4 @@ build/solar-worlds: install
 	$(BIN)/python -m fasthash.solar.worlds $@ 160 1
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info fasthash/_hamming.c fasthash/_vectors.c fasthash/*.so fasthash-demo
+	rm -rf $(VENV) build dist *.egg-info fasthash/_hamming.c fasthash/_multi_index.c fasthash/_vectors.c fasthash/*.so fasthash-demo

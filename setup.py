@@ -20,4 +20,10 @@ def native(module: str, *sources: str) -> Extension:
     )
 
 
-setup(ext_modules=[native("_hamming", "dispatch.c", "hamming*.c"), native("_vectors", "vectors*.c")])
+setup(
+    ext_modules=[
+        native("_hamming", "dispatch.c", "hamming*.c"),
+        native("_multi_index", "multi_index*.c"),
+        native("_vectors", "vectors*.c"),
+    ]
+)

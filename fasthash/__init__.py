@@ -17,7 +17,8 @@ from fasthash.errors import (
     MissingDependencyError,
     ReadError,
 )
-from fasthash.hamming import HammingIndex, count_hamming, knn_hamming, pairwise_hamming, range_hamming, simd_level
+from fasthash.hamming import count_hamming, knn_hamming, pairwise_hamming, range_hamming, simd_level
+from fasthash.hamming_index import HammingIndex
 from fasthash.index import FlatIndex, HNSWIndex
 from fasthash.io import find_images, read_image
 

@@ -92,13 +92,18 @@ def write_container(
         file.write(digest.digest())
 
 
-def read_container(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+def read_container(
+    path: str | os.PathLike[str], kind: str, mmap: bool = False
+) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Read a container back as ``(meta, arrays)``; the arrays are writable and share one buffer.
 
-    Raises CorruptFileError where the file is not a container of ``kind``, or any byte of it has changed.
+    With ``mmap`` they are read-only, and the file itself, mapped into memory. Raises CorruptFileError where the file
+    is not a container of ``kind``, or any byte of it has changed.
     """
     try:
-        buffer = np.fromfile(path, dtype=np.uint8)
+        # An empty file cannot be mapped, nor need it be.
+        mapped = mmap and os.path.getsize(path) > 0
+        buffer = np.asarray(np.memmap(path, np.uint8, "r")) if mapped else np.fromfile(path, dtype=np.uint8)
     except OSError as error:
         raise FastHashError(f"{path}: cannot read: {error.strerror or error}") from error
     if buffer.size < _HEAD.size + _DIGEST_SIZE or buffer[:8].tobytes() != MAGIC:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fasthash._validation import check_choice, check_int
 from fasthash.errors import ArgumentError, ReadError
 from fasthash.evaluation import METRICS, as_rows, as_times, block_interval, exact_index
-from fasthash.hamming import HammingIndex
+from fasthash.hamming_index import HammingIndex
 from fasthash.index import FlatIndex
 from fasthash.times import Span, as_span
 

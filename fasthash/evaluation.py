@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fasthash._validation import as_codes, as_vectors, check_choice, check_int
 from fasthash.errors import ArgumentError
-from fasthash.hamming import HammingIndex
+from fasthash.hamming_index import HammingIndex
 from fasthash.index import METRICS as VECTOR_METRICS
 from fasthash.index import FlatIndex
 from fasthash.times import NAT, Span, as_span, parse_time

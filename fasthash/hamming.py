@@ -9,7 +9,6 @@ CVPR 2012 (k nearest neighbours, r-neighbours).
 """
 
 import os
-import threading
 from typing import Any
 
 import numpy as np
@@ -18,15 +17,11 @@ from numpy.typing import NDArray
 from fasthash import _hamming
 from fasthash._hamming import INDEX_BITS, MAX_BYTES, available_levels
 from fasthash._parallel import map_jobs
-from fasthash._storage import read_container, write_container
-from fasthash._validation import as_codes, as_subset, check_choice, check_int, check_threads
-from fasthash.codes import as_padded_codes
-from fasthash.errors import ArgumentError, CorruptFileError, FastHashError
+from fasthash._validation import as_codes, as_subset, check_int, check_threads
+from fasthash.errors import ArgumentError, FastHashError
 
 MAX_BITS = 8 * MAX_BYTES
-METHODS = ("auto", "scan")
 
-_KIND = "hamming-index"
 _INDEX_BITS = np.uint64(INDEX_BITS)
 _INDEX_MASK = np.uint64((1 << INDEX_BITS) - 1)
 _NONE_YET = np.uint64(2**64 - 1)  # in a heap: a place for any key
@@ -222,103 +217,6 @@ def _distinct(codes: _Codes, labels: NDArray[np.int64]) -> tuple[_Codes, NDArray
     pairs, weights = np.unique(labels << 16 | values, return_counts=True)
     low_bytes = (pairs & 0xFFFF).astype("<u2").view(np.uint8).reshape(-1, 2)
     return np.ascontiguousarray(low_bytes[:, :n_bytes]), pairs >> 16, weights.astype(np.int64)
-
-
-class HammingIndex:
-    """Codes of one length, to add to and to search, exactly whatever the method.
-
-    Any number of threads may search while another adds: a search sees the codes that were there when it began.
-
-    Parameters
-    ----------
-    n_bits : int, from 1 to 4096
-        Length of the codes; they take ``ceil(n_bits / 8)`` bytes each and their unused bits must be zero.
-    method : "auto" or "scan"
-        How to search. "scan" compares each query with every code; "auto", the default, takes whatever is fastest,
-        which so far is always the scan.
-    """
-
-    def __init__(self, n_bits: int, method: str = "auto") -> None:
-        self.n_bits = check_int("n_bits", n_bits, 1, MAX_BITS)
-        self.method = check_choice("method", method, METHODS)
-        self._adding = threading.Lock()
-        self._buffer = np.empty((0, -(-self.n_bits // 8)), np.uint8)
-        self._codes = self._buffer  # the rows in use; replaced as a whole, so that a search may keep the one it took
-
-    @property
-    def ntotal(self) -> int:
-        """How many codes the index holds."""
-        return len(self._codes)
-
-    def __len__(self) -> int:
-        return self.ntotal
-
-    def add(self, codes: Any) -> None:
-        """Append codes, uint8, shape (n, n_bytes) or (n_bytes,); they take the next indices.
-
-        Raises ArgumentError where they have another dtype or width, or a one among their unused bits.
-        """
-        added = as_padded_codes("codes", codes, self.n_bits)
-        with self._adding:
-            before = len(self._codes)
-            after = before + len(added)
-            if after > len(self._buffer):  # doubling: each code is copied a bounded number of times
-                grown = np.empty((max(after, 2 * len(self._buffer)), added.shape[1]), np.uint8)
-                grown[:before] = self._codes
-                self._buffer = grown
-            self._buffer[before:after] = added  # no search has been given these rows yet
-            self._codes = self._buffer[:after]
-
-    def search(self, queries: Any, k: int, num_threads: int = -1) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """The k nearest codes of each query: see :func:`knn_hamming`.
-
-        Parameters
-        ----------
-        queries : uint8, shape (n_queries, n_bytes) or (n_bytes,)
-        k : int, at least 1
-        num_threads : int; -1 for every core this process may use
-
-        Returns
-        -------
-        distances : int32, shape (n_queries, min(k, ntotal))
-        indices : int64, shape (n_queries, min(k, ntotal))
-
-        Raises
-        ------
-        ArgumentError
-            Where queries has another dtype or width or a one among its unused bits, or a number is out of range.
-        """
-        checked = as_padded_codes("queries", queries, self.n_bits)
-        return _knn(checked, self._codes, check_int("k", k, 1), check_threads(num_threads))
-
-    def range_search(
-        self, queries: Any, radius: int, num_threads: int = -1
-    ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int64]]:
-        """Every code at most ``radius`` bits away from each query: see :func:`range_hamming`.
-
-        Returns ``(limits, distances, indices)``: int64 (n_queries + 1,), int32 (n_hits,), int64 (n_hits,).
-        Raises ArgumentError as :meth:`search` does.
-        """
-        checked = as_padded_codes("queries", queries, self.n_bits)
-        return _range(checked, self._codes, check_int("radius", radius, 0), check_threads(num_threads))
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the index as one checksummed file, which appears whole or not at all."""
-        write_container(path, _KIND, {"n_bits": self.n_bits, "method": self.method}, {"codes": self._codes})
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> "HammingIndex":
-        """Read an index that :meth:`save` wrote.
-
-        Raises CorruptFileError where the file is damaged, cut short or of another kind.
-        """
-        meta, arrays = read_container(path, _KIND)
-        try:
-            index = cls(meta["n_bits"], meta["method"])
-            index._buffer = index._codes = as_padded_codes("codes", arrays["codes"], index.n_bits)
-        except (KeyError, ArgumentError) as error:
-            raise CorruptFileError(f"{path}: not a Hamming index that this fasthash can read: {error}") from error
-        return index
 
 
 def _as_wide_codes(name: str, value: Any) -> _Codes:

@@ -3,7 +3,6 @@ import functools
 import mmap
 import os
 import sys
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +13,8 @@ from reference import hamming_distances, hamming_knn, hamming_range
 
 from fasthash import hamming
 from fasthash.codes import pack_bits
-from fasthash.errors import ArgumentError, CorruptFileError, FastHashError
+from fasthash.errors import ArgumentError, FastHashError
 from fasthash.hamming import (
-    HammingIndex,
     available_levels,
     count_hamming,
     knn_hamming,
@@ -328,126 +326,11 @@ CODES = np.zeros((3, 8), np.uint8)
         (lambda: count_hamming(CODES, CODES, [0, 1, -1]), r"labels: expected integers in \[0, 65536\), got -1 to 1"),
         (lambda: range_hamming(CODES, CODES, -1), "radius: expected an integer at least 0, got -1"),
         (lambda: range_hamming(CODES, CODES, True), "radius: expected an integer, got True"),
-        (lambda: HammingIndex(0), r"n_bits: expected an integer in \[1, 4096\], got 0"),
-        (lambda: HammingIndex(4097), r"n_bits: expected an integer in \[1, 4096\], got 4097"),
-        (lambda: HammingIndex(64, "fast"), "method: expected one of auto, scan, got 'fast'"),
-        (lambda: HammingIndex(64).add(CODES[:, :7]), "codes: expected 8 bytes, got 7"),
-        (lambda: HammingIndex(60).add(~CODES), "codes: expected zero in the last 4 bits of 60-bit codes; row 0"),
-        (lambda: HammingIndex(60).search(~CODES, 1), "queries: expected zero in the last 4 bits"),
-        (lambda: HammingIndex(60).range_search(~CODES, 1), "queries: expected zero in the last 4 bits"),
-        (lambda: HammingIndex(64).search(CODES, 0), "k: expected an integer at least 1, got 0"),
     ],
 )
 def test_wrong_arguments_are_refused(call, message):
     with pytest.raises(ArgumentError, match=message):
         call()
-
-
-@pytest.mark.parametrize("method", ["auto", "scan"])
-def test_index_agrees_with_the_functions(method):
-    codes, queries = random_codes(8, 1000, 50), random_codes(9, 4, 50)
-    index = HammingIndex(50, method)
-    for part in np.array_split(codes, [1, 1, 20, 21, 700]):
-        index.add(part)
-    index.add(codes[0])  # a single code
-    codes = np.concatenate([codes, codes[:1]])
-    assert (index.n_bits, index.ntotal, len(index)) == (50, 1001, 1001)
-    np.testing.assert_array_equal(index.search(queries, 9), hamming_knn(queries, codes, 9))
-    for found, expected in zip(index.range_search(queries, 18), range_hamming(queries, codes, 18), strict=True):
-        np.testing.assert_array_equal(found, expected)
-
-
-def test_an_empty_index():
-    index = HammingIndex(50)
-    queries = random_codes(9, 4, 50)
-    assert [part.shape for part in index.search(queries, 3)] == [(4, 0), (4, 0)]
-    assert [part.tolist() for part in index.range_search(queries, 3)] == [[0] * 5, [], []]
-    index.add(queries)
-    assert [part.shape for part in index.search(queries[:0], 3)] == [(0, 3), (0, 3)]
-    assert [part.tolist() for part in index.range_search(queries[:0], 3)] == [[0], [], []]
-
-
-def test_what_is_added_is_copied():
-    codes = random_codes(10, 5, 64)
-    index = HammingIndex(64)
-    index.add(codes)
-    query = codes[3].copy()
-    codes[:] = 0
-    assert index.search(query, 1)[0] == 0
-
-
-def test_growth_is_amortised():
-    index = HammingIndex(64)
-    buffers = set()
-    for code in random_codes(11, 2000, 64):
-        index.add(code)
-        buffers.add(len(index._buffer))
-    assert len(buffers) <= 12
-
-
-@pytest.mark.parametrize("n", [0, 1, 300])
-def test_save_and_load(tmp_path, n):
-    codes, queries = random_codes(12, n, 50), random_codes(13, 2, 50)
-    index = HammingIndex(50, "scan")
-    index.add(codes)
-    index.save(tmp_path / "index")
-    loaded = HammingIndex.load(tmp_path / "index")
-    assert (loaded.n_bits, loaded.ntotal, loaded.method) == (50, n, "scan")
-    loaded.add(queries)
-    np.testing.assert_array_equal(loaded.search(queries, 9), hamming_knn(queries, np.concatenate([codes, queries]), 9))
-    assert index.ntotal == n
-
-
-def test_every_damaged_byte_is_found(tmp_path):
-    index = HammingIndex(50)
-    index.add(random_codes(14, 40, 50))
-    index.save(tmp_path / "index")
-    good = (tmp_path / "index").read_bytes()
-    damaged = tmp_path / "damaged"
-    for position in range(0, len(good), 7):
-        damaged.write_bytes(good[:position] + bytes([good[position] ^ 1]) + good[position + 1 :])
-        with pytest.raises(CorruptFileError, match="damaged"):
-            HammingIndex.load(damaged)
-        damaged.write_bytes(good[:position])
-        with pytest.raises(CorruptFileError, match="damaged"):
-            HammingIndex.load(damaged)
-
-
-def test_a_sound_file_with_the_wrong_contents_is_refused(tmp_path):
-    for meta, codes in [
-        ({"n_bits": 64, "method": "auto"}, np.zeros((2, 7), np.uint8)),
-        ({"n_bits": 60, "method": "auto"}, np.full((2, 8), 255, np.uint8)),
-        ({"n_bits": 64, "method": "later"}, np.zeros((2, 8), np.uint8)),
-        ({"method": "auto"}, np.zeros((2, 8), np.uint8)),
-    ]:
-        hamming.write_container(tmp_path / "index", "hamming-index", meta, {"codes": codes})
-        with pytest.raises(CorruptFileError, match="index: not a Hamming index"):
-            HammingIndex.load(tmp_path / "index")
-    with pytest.raises(FastHashError, match="nowhere"):
-        HammingIndex.load(tmp_path / "nowhere")
-
-
-@pytest.mark.usefixtures("eager_threads")
-def test_searching_while_another_thread_adds():
-    """Every search answers for a state the index was in while it ran: a whole number of batches."""
-    batch, codes, query = 50, random_codes(15, 5000, 64), random_codes(16, 1, 64)
-    index = HammingIndex(64)
-
-    def add_all():
-        for part in np.split(codes, len(codes) // batch):
-            index.add(part)
-
-    adder = threading.Thread(target=add_all)
-    adder.start()
-    searched = 0
-    while adder.is_alive() or searched == 0:
-        before = index.ntotal
-        found = index.search(query, 10, 2)
-        states = [hamming_knn(query, codes[:n], 10) for n in range(before, index.ntotal + 1, batch)]
-        assert any(np.array_equal(found, state) for state in states)
-        searched += 1
-    adder.join()
-    np.testing.assert_array_equal(index.search(query, 10), hamming_knn(query, codes, 10))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
