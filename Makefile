@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := setup.py pyproject.toml $(wildcard csrc/* fasthash/*.pyx)
 
-.PHONY: demo test bench sanitize old-cpus install solar solar-paper ablation clean
+.PHONY: demo test bench sanitize old-cpus install solar solar-paper radio radio-8 ablation clean
 .DELETE_ON_ERROR:
 
 install: $(VENV)/installed
@@ -66,7 +66,21 @@ solar: build/solar-worlds
 	$(BIN)/fasthash train solar build/solar-worlds -o fasthash/encoders/solar.onnx --preset best --epochs 18 \
 	    --seed 1 --data '160 worlds of 120 days, every 3 h, simulated by fasthash.solar.worlds, seed 1'
 
-# What each part of it gives: ten short trainings.
+# How the shipped encoders radio and radio-8 were made, from data.zip (fasthash fetch radio $(RADIO)) and the second set
+# of labels, griese.zip (docs/radio.md says what it is).
+RADIO ?= build/radio
+RADIO_SETS = $(RADIO)/data.zip $(RADIO)/griese.zip
+RADIO_DATA = train of Samudre et al. 2022, and the set of Griese et al. 2023 without the sources of valid
+
+radio: install
+	$(BIN)/fasthash train radio $(RADIO_SETS) -o fasthash/encoders/radio.onnx --preset best --bits 64 --epochs 400 \
+	    --seed 1 --data '$(RADIO_DATA)'
+
+radio-8: install
+	$(BIN)/fasthash train radio $(RADIO_SETS) -o fasthash/encoders/radio-8.onnx --preset best --bits 8 --epochs 250 \
+	    --seed 1 --data '$(RADIO_DATA)'
+
+# What each part of solar gives: ten short trainings.
 ablation: build/solar-worlds
 	$(BIN)/python benchmarks/ablation_solar.py build/solar-worlds
 

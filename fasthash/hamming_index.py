@@ -270,7 +270,7 @@ class HammingIndex:
         Parameters
         ----------
         queries : uint8, shape (n_queries, n_bytes) or (n_bytes,)
-        k : int, at least 1
+        k : int, at least 0
         num_threads : int; -1 for every core this process may use
         rows : slice, bool mask of shape (ntotal,), or integers of shape (m,), optional
             Look at these codes only, counted in order of addition among those held; below, n is how many they are.
@@ -289,7 +289,7 @@ class HammingIndex:
         """
         state = self._state
         checked = as_padded_codes("queries", queries, self.n_bits)
-        k, threads = check_int("k", k, 1), check_threads(num_threads)
+        k, threads = check_int("k", k, 0), check_threads(num_threads)
         subset = as_subset(rows, state.n_live)
         distances, found = _nearest(state, checked, k, threads, subset)
         if state.rising:

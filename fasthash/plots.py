@@ -61,9 +61,9 @@ def gallery(
     """Draw a query and what was found for it, nearest first, as a grid of pictures.
 
     An image with values of both signs is taken for a magnetogram: grey from ``-field_limit`` to ``field_limit``
-    (gauss), row 0 at the bottom as in FITS. Any other image is scaled from its 1st to its 99.5th percentile, row 0 at
-    the top. Raises ArgumentError for an image that has not two axes, and for a path with another suffix than .png,
-    .pdf or .svg.
+    (gauss), row 0 at the bottom as in FITS. Any other image is scaled from its 1st to its 99.5th percentile, or to its
+    peak where most of it is empty, row 0 at the top. Raises ArgumentError for an image that has not two axes, and for
+    a path with another suffix than .png, .pdf or .svg.
     """
     _check_suffix(path)
     if columns < 2:
@@ -520,6 +520,8 @@ def _show(axes: "Axes", image: NDArray[Any], field_limit: float) -> None:
         low, high = -field_limit, field_limit
     else:
         low, high = np.percentile(finite, [1, 99.5]) if finite.size else (0, 1)
+        if finite.size and np.median(finite) == finite.min():  # a source on nothing: the peak is no outlier
+            high = finite.max()
     pixels = np.where(np.isfinite(pixels), pixels, np.nan)
     axes.imshow(pixels, cmap="gray", vmin=low, vmax=high, origin="lower" if signed else "upper", aspect="equal")
 

@@ -18,12 +18,10 @@ from fasthash._validation import check_int
 from fasthash.codes import as_padded_codes, binarize_percentile, pack_bits, unpack_bits
 from fasthash.errors import ArgumentError
 from fasthash.evaluation import block_interval
-from fasthash.hamming import MAX_BITS, knn_hamming
+from fasthash.hamming import MAX_BITS, count_hamming
 
 TOP = 100  # ranks that the published code looks at
 VARIANTS = ("map", "map_top100", "map_top100_retrieved")
-
-_BLOCK = 2**22  # distances held at a time
 
 _Counts = NDArray[np.int64]
 _Values = NDArray[np.float64]
@@ -168,7 +166,7 @@ def evaluate_ranking(
     asked, wanted = asked[matched], wanted[matched]
     classes, class_of, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     truth = np.searchsorted(classes, wanted)
-    counts = count_by_distance(asked, known, class_of, num_threads)
+    counts = count_hamming(asked, known, class_of, num_threads)
     scores = _scores(counts, truth)
     low, high = block_interval(scores[:, :1], np.ones(len(truth), np.int64), seed)[:, 0]
     confusion = np.zeros((len(classes), len(classes)), np.int64)
@@ -295,21 +293,7 @@ def _as_counts(counts: Any, positives: Any) -> tuple[_Counts, _Counts]:
     return counts, positives
 
 
-# ---- counts from codes ---------------------------------------------------------------------------------------------
-
-
-def count_by_distance(queries: NDArray[np.uint8], codes: NDArray[np.uint8], classes: Any, num_threads: int) -> _Counts:
-    """``[q, c, d]``: codes of class c that are d bits away from query q, int64 (n_queries, n_classes, n_bits + 1)."""
-    n_classes, width = int(classes.max()) + 1, 8 * codes.shape[1] + 1
-    counts = np.empty((len(queries), n_classes, width), np.int64)
-    step = max(1, _BLOCK // len(codes))
-    for start in range(0, len(queries), step):
-        some = queries[start : start + step]
-        distances, found = knn_hamming(some, codes, len(codes), num_threads)
-        cells = (np.arange(len(some))[:, np.newaxis] * n_classes + classes[found]) * width + distances
-        counted = np.bincount(cells.ravel(), minlength=len(some) * n_classes * width)
-        counts[start : start + step] = counted.reshape(-1, n_classes, width)
-    return counts
+# ---- votes and codes of classes --------------------------------------------------------------------------------------
 
 
 def vote(counts: _Counts, k: int) -> NDArray[np.int64]:
@@ -357,7 +341,7 @@ def _oracle(
     centres = _centres(known, class_of, n_bits)
 
     def score(query: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float:
-        counts = count_by_distance(query, reference, class_of, num_threads)
+        counts = count_hamming(query, reference, class_of, num_threads)
         return float(average_precision(*_own(counts, truth)).mean())
 
     by_label = centres[truth], centres[class_of]

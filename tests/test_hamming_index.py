@@ -340,7 +340,7 @@ def index_of(ids=(5, 6, 9)):
         (lambda: HammingIndex(60).add(~CODES), "codes: expected zero in the last 4 bits of 60-bit codes; row 0"),
         (lambda: HammingIndex(60).search(~CODES, 1), "queries: expected zero in the last 4 bits"),
         (lambda: HammingIndex(60).range_search(~CODES, 1), "queries: expected zero in the last 4 bits"),
-        (lambda: HammingIndex(64).search(CODES, 0), "k: expected an integer at least 1, got 0"),
+        (lambda: HammingIndex(64).search(CODES, -1), "k: expected an integer at least 0, got -1"),
         (lambda: HammingIndex(64).search(CODES, 1, 0), "num_threads: expected an integer at least 1, got 0"),
         (lambda: HammingIndex(64).range_search(CODES, -1), "radius: expected an integer at least 0, got -1"),
         (lambda: index_of().search(CODES, 1, rows=[3]), r"rows: expected row numbers in \[0, 3\), got 3 to 3"),
@@ -475,3 +475,11 @@ def test_a_sound_file_with_the_wrong_contents_is_refused(tmp_path, change):
     _storage.write_container(tmp_path / "index", "hamming-index", meta, arrays)
     with pytest.raises(CorruptFileError, match="index: not a Hamming index"):
         HammingIndex.load(tmp_path / "index")
+
+
+def test_no_neighbours_wanted_is_no_error():
+    for n_bits in (8, 64, 300):
+        index = HammingIndex(n_bits)
+        codes = pack_bits(np.random.default_rng(3).integers(0, 2, (20, n_bits)).astype(bool))
+        index.add(codes)
+        assert [part.shape for part in index.search(codes[:2], 0)] == [(2, 0), (2, 0)]

@@ -8,11 +8,14 @@ from fasthash.errors import ArgumentError, FastHashError
 from fasthash.evaluation import distances_in_time, evaluate_windows
 from fasthash.plots import (
     Picture,
+    code_length_study,
     distance_against_time,
     evaluation_sheet,
     field_comparison,
+    galleries,
     gallery,
     magnetic_regions,
+    percentile_sweep,
     precision_by_window,
     precision_curve,
 )
@@ -70,7 +73,21 @@ def draw_sheet(path):
     evaluation_sheet(reports[4], reports, *distances_in_time(hashes, times), path, title="Steadily changing")
 
 
-DRAW = [draw_gallery, draw_curve, draw_distances, draw_fields, draw_regions, draw_windows, draw_sheet]
+def draw_galleries(path):
+    wrong = Picture(disk(30), label="FRI", distance=2, wrong=True)
+    galleries([[Picture(np.abs(disk())), Picture(disk()), wrong], [Picture(None, label="Bent")]], path, title="Two")
+
+
+def draw_sweep(path):
+    percentile_sweep([0, 50, 100], {"full": [0.3, 0.9, 0.5], "first 100": [0.1, 0.8, 0.2]}, 0.25, path, own=0.7)
+
+
+def draw_lengths(path):
+    code_length_study([64, 8, 8], {"full": [0.9, 0.7, 0.8]}, 0.25, path)
+
+
+DRAW = [draw_gallery, draw_curve, draw_distances, draw_fields, draw_regions, draw_windows, draw_sheet, draw_galleries,
+        draw_sweep, draw_lengths]  # fmt: skip
 
 
 @pytest.mark.parametrize("draw", DRAW)
@@ -126,6 +143,34 @@ def test_settings_are_left_alone(tmp_path):
     for draw in DRAW:
         draw(tmp_path / "picture.png")
     assert matplotlib.rcParams.copy() == settings
+
+
+def test_wrong_pictures_are_framed_red(tmp_path):
+    for wrong in (False, True):
+        galleries([[Picture(disk()), Picture(disk(), wrong=wrong)]], tmp_path / "g.png")
+        red = np.abs(pixels(tmp_path / "g.png")[..., :3] - np.array([0xC8, 0x10, 0x2E]) / 255).max(axis=2) < 0.02
+        assert red.any() == wrong
+
+
+def test_a_small_source_on_nothing_is_seen(tmp_path):
+    source = np.zeros((40, 40), np.float32)
+    source[19:21, 19:21] = 9  # four of 1,600 pixels: the 99.5th percentile is 0
+    for name, image in (("source", source), ("nothing", 0 * source)):
+        galleries([[Picture(image)]], tmp_path / f"{name}.png")
+    differ = pixels(tmp_path / "source.png") != pixels(tmp_path / "nothing.png")
+    assert 0 < differ.any(axis=2).mean() < 0.05
+
+
+@pytest.mark.parametrize(
+    ("draw", "named"),
+    [(lambda path: galleries([], path), "rows"), (lambda path: galleries([[]], path), "rows"),
+     (lambda path: percentile_sweep([], {}, 0.1, path), "percentiles"),
+     (lambda path: percentile_sweep([1, 2], {"full": [1]}, 0.1, path), "curves.*full"),
+     (lambda path: code_length_study(8, {"full": [1]}, 0.1, path), "bits")],
+)  # fmt: skip
+def test_scores_that_do_not_fit_are_named(draw, named, tmp_path):
+    with pytest.raises(ArgumentError, match=named):
+        draw(tmp_path / "picture.png")
 
 
 def test_the_smallest_inputs_make_pictures(tmp_path):

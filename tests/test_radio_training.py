@@ -20,10 +20,14 @@ SMALL = densenet.Backbone(growth=4, blocks=(1, 2), stem=8)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def a_short_search_for_the_rate():
+def little_work():
+    """A short search for the rate; one thread, since networks this small wait longer for a second than they compute."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(densenet, "RATE_STEPS", 12)
         yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +150,7 @@ def test_the_loss_is_the_mean_over_triplets(n, classes, seed):
         if a != p and labels[a] == labels[p] != labels[m]
     ]
     learnt = [lack for lack in lacks if lack < 0.3]
-    expected = (np.mean(learnt) if learnt else 0) + np.linalg.norm(hashes, axis=1).mean()
+    expected = np.mean(learnt) if learnt else 0
     found = densenet.triplet_loss(torch.from_numpy(hashes), torch.from_numpy(labels))
     assert float(found) == pytest.approx(expected, abs=1e-9)
 
@@ -167,12 +171,10 @@ def test_the_first_step_moves_nothing_but_the_head_and_the_norms(data, weights):
     densenet.load_weights(net, weights[0])
     before = {name: values.clone() for name, values in net.state_dict().items()}
     run = densenet._Run(net, data[0], np.arange(40) % 2, seed=0)
-    run.begin()
     run.learn_epoch(0, 3)
     moved = {name for name, values in net.state_dict().items() if not torch.equal(values, before[name])}
     assert {"head.2.weight", "head.6.bias", "features.norm5.weight", "features.norm0.running_mean"} <= moved
     assert not any("conv" in name for name in moved)
-    run.begin()
     run.learn_epoch(1, 3)
     assert not torch.equal(net.state_dict()["features.conv0.weight"], before["features.conv0.weight"])
 
@@ -180,10 +182,9 @@ def test_the_first_step_moves_nothing_but_the_head_and_the_norms(data, weights):
 def test_the_rate_finder_leaves_the_network_as_it_was(data):
     net = densenet.network(8, SMALL)
     run = densenet._Run(net, data[0], np.arange(40) % 2, seed=0)
-    run.losses = [1.0]
     before = {name: values.clone() for name, values in net.state_dict().items()}
     rate = densenet.find_rate(run)
-    assert densenet.MAX_RATE / 100 <= rate <= 0.1
+    assert densenet.MAX_RATE / 10 <= rate <= 0.1
     for name, values in net.state_dict().items():
         assert torch.equal(values, before[name])
 

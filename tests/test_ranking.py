@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 import fasthash as fh
 from fasthash.ranking import (
     average_precision,
-    count_by_distance,
     evaluate_percentiles,
     evaluate_ranking,
     label_codes,
@@ -90,17 +89,6 @@ def sets():
         return fh.pack_bits(bits.astype(np.uint8)), np.array(["Bent", "Compact", "FRI"])[classes]
 
     return *draw(40), *draw(230)
-
-
-def test_counts_are_those_of_all_distances(sets, monkeypatch):
-    asked, _, known, labels = sets
-    monkeypatch.setattr("fasthash.ranking._BLOCK", 1000)  # several blocks
-    class_of = np.unique(labels, return_inverse=True)[1]
-    counts = count_by_distance(asked, known, class_of, 1)
-    distances = np.bitwise_count(asked[:, None] ^ known).sum(axis=2)
-    for c in range(3):
-        for d in range(17):
-            np.testing.assert_array_equal(counts[:, c, d], (distances[:, class_of == c] == d).sum(axis=1))
 
 
 def test_a_report_is_the_mean_of_rankings_in_random_order(sets):

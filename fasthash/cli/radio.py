@@ -446,7 +446,11 @@ def _comparison_table(runs: Sequence[_Run], reports: Sequence[Any]) -> str:
 def _gallery_rows(run: _Run, report: Any) -> list[list[Any]]:
     """Of each class the query of median average precision, and its eight nearest, ties in random order."""
     from fasthash.hamming import knn_hamming
+    from fasthash.io import Image
     from fasthash.plots import Picture
+
+    def view(images: Any, row: int) -> Any:
+        return run.encoder.front_end.picture(Image(images.images[row], str(images.names[row])))
 
     shuffled = np.random.default_rng(0).permutation(len(run.reference))  # rows are in the order of classes
     matched = np.flatnonzero(np.isin(run.query.labels, run.reference.labels))
@@ -459,6 +463,6 @@ def _gallery_rows(run: _Run, report: Any) -> list[list[Any]]:
         hits = []
         for row, distance in zip(shuffled[found[0]], distances[0], strict=True):
             its = str(run.reference.labels[row])
-            hits.append(Picture(run.reference.images[row], label=its, distance=int(distance), wrong=its != label))
-        rows.append([Picture(run.query.images[asked], label=label), *hits])
+            hits.append(Picture(view(run.reference, row), label=its, distance=int(distance), wrong=its != label))
+        rows.append([Picture(view(run.query, asked), label=label), *hits])
     return rows

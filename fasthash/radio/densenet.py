@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from fasthash._training import (
     import_onnx,
     import_torch,
-    load_checkpoint,
     reproducible,
+    resume,
     save_checkpoint,
+    states,
     write_encoder,
 )
 from fasthash._validation import check_int, check_threads
@@ -47,9 +48,8 @@ BACKBONE_RATE = 0.1  # of the head's: features of ImageNet are to be adapted, no
 WEIGHT_DECAY = 1e-3
 RATE_STEPS = 100  # batches that the search for a rate takes
 
-# The loss: what a triplet may lack, what it may lack at most to be learnt from (beyond it is taken for a wrong label),
-# and the share of the hashes' length, which cosines do not see.
-MARGIN, CEILING, LENGTH = 0.2, 0.3, 1.0
+# The loss: what a triplet may lack, and what it may lack at most to be learnt from (beyond, a label may be wrong).
+MARGIN, CEILING = 0.2, 0.3
 
 
 @dataclass(frozen=True)
@@ -217,11 +217,11 @@ def triplet_loss(hashes: Any, labels: Any) -> Any:
     """Mean, over all triplets of a batch, of what they lack: max(0, cos(a, n) - cos(a, p) + MARGIN).
 
     A triplet is an image a, another one p of its class and one n of another. Those that lack CEILING or more are left
-    out. To it comes LENGTH times the mean length of the hashes. This is what the authors compose of the library
-    pytorch-metric-learning (TripletMarginLoss, CosineSimilarity, ThresholdReducer, LpRegularizer).
+    out. In the library pytorch-metric-learning this is TripletMarginLoss with CosineSimilarity and ThresholdReducer,
+    as the authors have it; they also add the length of the hashes (LpRegularizer), which is left out here: cosines do
+    not see it, and it pushes all units to zero (docs/radio.md says what that costs).
 
-    hashes: float tensor (n, n_bits); labels: integer tensor (n,). A batch without any triplet has a loss of its
-    lengths alone.
+    hashes: float tensor (n, n_bits); labels: integer tensor (n,). A batch without any triplet costs nothing.
     """
     torch = import_torch()
     unit = torch.nn.functional.normalize(hashes)
@@ -230,7 +230,7 @@ def triplet_loss(hashes: Any, labels: Any) -> Any:
     other = same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
     lack = (cosine[:, None, :] - cosine[:, :, None] + MARGIN).clamp_min(0)  # [a, p, n]
     learnt = other[:, :, None] & ~same[:, None, :] & (lack < CEILING)
-    return (lack * learnt).sum() / learnt.sum().clamp_min(1) + LENGTH * hashes.norm(dim=1).mean()
+    return (lack * learnt).sum() / learnt.sum().clamp_min(1)
 
 
 # ---- training ------------------------------------------------------------------------------------------------------
@@ -289,19 +289,17 @@ def train(
         if weights is not None:
             load_weights(net, weights)
         run = _Run(net, images, class_of, seed)
-        if checkpoint and Path(checkpoint).exists():
-            run.resume(load_checkpoint(checkpoint, settings))
-        for epoch in range(len(run.losses), FROZEN_EPOCHS + epochs):
+        parts = {"network": net, "optimiser": run.optimiser, "scaler": run.scaler}
+        losses = resume(checkpoint, settings, parts)
+        for epoch in range(len(losses), FROZEN_EPOCHS + epochs):
             if epoch == FROZEN_EPOCHS:
                 run.rate = min(find_rate(run), MAX_RATE)
-            if epoch in (0, FROZEN_EPOCHS):
-                run.begin()
-            run.learn_epoch(epoch, FROZEN_EPOCHS + epochs)
+            losses.append(run.learn_epoch(epoch, FROZEN_EPOCHS + epochs))
             if checkpoint:
-                save_checkpoint(checkpoint, settings, run.parts())
+                save_checkpoint(checkpoint, settings, {**states(parts), "losses": losses})
             if progress is not None:
-                progress(epoch + 1, FROZEN_EPOCHS + epochs, run.losses[-1])
-    return Training(net.cpu().eval(), run.losses, run.rate, seed, len(images))
+                progress(epoch + 1, FROZEN_EPOCHS + epochs, losses[-1])
+    return Training(net.cpu().eval(), losses, run.rate, seed, len(images))
 
 
 def _checked(images: NDArray[np.float32], labels: NDArray[np.str_]) -> NDArray[np.int64]:
@@ -318,7 +316,7 @@ def _checked(images: NDArray[np.float32], labels: NDArray[np.str_]) -> NDArray[n
 
 
 class _Run:
-    """A training under way: the network, its optimiser, and what has been reached."""
+    """A training under way: the network, its optimiser, and the images, on a GPU where there is one."""
 
     def __init__(self, net: Any, images: NDArray[np.float32], class_of: NDArray[np.int64], seed: int) -> None:
         torch = import_torch()
@@ -326,20 +324,25 @@ class _Run:
         self.mixed = self.device.type == "cuda"
         self.net = net.to(self.device, memory_format=torch.channels_last)
         self.images, self.class_of, self.seed = torch.from_numpy(images), torch.from_numpy(class_of), seed
-        self.losses: list[float] = []
-        self.rate = MAX_RATE
-
-    def begin(self) -> None:
-        """Start a step: say what is learnt, and forget what the optimiser knew. Frozen features learn their norms."""
-        torch = import_torch()
-        frozen = len(self.losses) < FROZEN_EPOCHS
-        for layer in self.net.features.modules():
-            for values in layer.parameters(recurse=False):
-                values.requires_grad_(not frozen or isinstance(layer, torch.nn.BatchNorm2d))
-        learnt = [values for values in self.net.features.parameters() if values.requires_grad]
-        groups = [{"params": learnt}, {"params": self.net.head.parameters()}]
+        groups = [{"params": part.parameters(), "highest": MAX_RATE} for part in (net.features, net.head)]
         self.optimiser = torch.optim.AdamW(groups, MAX_RATE, (0.95, 0.99), eps=1e-5, weight_decay=WEIGHT_DECAY)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.mixed)
+
+    @property
+    def rate(self) -> float:
+        """The highest rate of the head; the optimiser keeps it, so that a checkpoint does."""
+        return float(self.optimiser.param_groups[1]["highest"])
+
+    @rate.setter
+    def rate(self, value: float) -> None:
+        self.optimiser.param_groups[1]["highest"] = value
+
+    def freeze(self, frozen: bool) -> None:
+        """Whether the features are to stay as they are; their norms learn all the same."""
+        norm = import_torch().nn.BatchNorm2d
+        for layer in self.net.features.modules():
+            for values in layer.parameters(recurse=False):
+                values.requires_grad_(not frozen or isinstance(layer, norm))
 
     def batches(self, epoch: int) -> list[Any]:
         """Rows of whole batches in random order; fewer images than one make one."""
@@ -347,15 +350,18 @@ class _Run:
         count = max(1, len(order) // BATCH)
         return [import_torch().from_numpy(rows) for rows in np.array_split(order[: count * BATCH], count)]
 
-    def learn_epoch(self, epoch: int, epochs: int) -> None:
-        """One pass over the images, at the rates of the step's cycle."""
+    def learn_epoch(self, epoch: int, epochs: int) -> float:
+        """One pass over the images, at its place in the cycle of its step; returns the mean loss."""
         import_torch().manual_seed(self.seed * 1_000_003 + epoch)  # dropout's, so that no state has to be kept
         first, end = (0, FROZEN_EPOCHS) if epoch < FROZEN_EPOCHS else (FROZEN_EPOCHS, epochs)
-        batches, values = self.batches(epoch), []
+        self.freeze(epoch < FROZEN_EPOCHS)
+        if epoch == first:
+            self.optimiser.state.clear()
+        batches, losses = self.batches(epoch), []
         for i, rows in enumerate(batches):
             share, momentum = one_cycle((epoch - first + i / len(batches)) / (end - first))
-            values.append(self.learn(rows, share * self.rate, momentum))
-        self.losses.append(float(np.mean(values)))
+            losses.append(self.learn(rows, share * self.rate, momentum))
+        return float(np.mean(losses))
 
     def learn(self, rows: Any, rate: float, momentum: float) -> float:
         """One batch; returns its loss."""
@@ -371,19 +377,6 @@ class _Run:
         self.scaler.step(self.optimiser)
         self.scaler.update()
         return float(cost.detach())
-
-    def parts(self) -> dict[str, Any]:
-        """All that is needed to go on after an epoch."""
-        states = {name: getattr(self, name).state_dict() for name in ("net", "optimiser", "scaler")}
-        return {**states, "losses": self.losses, "rate": self.rate}
-
-    def resume(self, parts: dict[str, Any]) -> None:
-        """Go on from what `parts` gave."""
-        self.losses = parts["losses"][:-1]  # the step of the last epoch that was done
-        self.begin()
-        for name in ("net", "optimiser", "scaler"):
-            getattr(self, name).load_state_dict(parts[name])
-        self.losses, self.rate = list(parts["losses"]), float(parts["rate"])
 
 
 def one_cycle(position: float) -> tuple[float, float]:
@@ -401,13 +394,13 @@ def one_cycle(position: float) -> tuple[float, float]:
 def find_rate(run: _Run) -> float:
     """A tenth of the rate at which the loss is lowest while it grows from 1e-7 to 1 (Smith 2015, arXiv 1506.01186).
 
-    At least a hundredth of MAX_RATE: on a loss as noisy as that of triplets the lowest may come by chance, and early.
+    At least a tenth of MAX_RATE: on a loss as noisy as that of triplets the lowest may come by chance, and early.
     Everything learns meanwhile, and is as before in the end.
     """
     torch = import_torch()
     kept = {name: values.clone() for name, values in run.net.state_dict().items()}
     torch.manual_seed(run.seed)
-    run.begin()
+    run.freeze(False)
     rates, losses, mean, drawn = np.geomspace(1e-7, 1, RATE_STEPS), [], 0.0, _endless(run)
     for i, rate in enumerate(rates, start=1):
         mean = 0.9 * mean + 0.1 * run.learn(next(drawn), rate, 0.9)
@@ -415,7 +408,7 @@ def find_rate(run: _Run) -> float:
         if not losses[-1] < 4 * min(losses):  # NaN too
             break
     run.net.load_state_dict(kept)
-    return max(float(rates[np.argmin(np.nan_to_num(losses, nan=np.inf))]) / 10, MAX_RATE / 100)
+    return max(float(rates[np.argmin(np.nan_to_num(losses, nan=np.inf))]) / 10, MAX_RATE / 10)
 
 
 def _endless(run: _Run) -> Iterator[Any]:
