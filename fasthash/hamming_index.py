@@ -373,7 +373,7 @@ def _nearest(state: _State, queries: _Codes, k: int, threads: int, subset: _Subs
     """The k nearest of a subset of the live rows, by (distance, row): by tables where there are any, else by a scan."""
     n, first, last = state.looked_at(subset)
     k = min(k, n)
-    if not _pays(state, n, last) or k * _RANK_SHARE > n or len(queries) == 0:
+    if not _pays(state, n, last) or k * _RANK_SHARE > n or k == 0 or len(queries) == 0:
         return hamming._knn(queries, state.codes, k, threads, state.scanned(subset))
     distances, found = np.empty((len(queries), k), np.int32), np.empty((len(queries), k), np.int64)
     snapshot, level, budget = state.snapshot, _LEVELS[simd_level()], _budget(state, n, len(queries))

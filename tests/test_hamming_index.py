@@ -477,9 +477,10 @@ def test_a_sound_file_with_the_wrong_contents_is_refused(tmp_path, change):
         HammingIndex.load(tmp_path / "index")
 
 
+@pytest.mark.usefixtures("small_segments")
 def test_no_neighbours_wanted_is_no_error():
     for n_bits in (8, 64, 300):
         index = HammingIndex(n_bits)
-        codes = pack_bits(np.random.default_rng(3).integers(0, 2, (20, n_bits)).astype(bool))
+        codes = pack_bits(np.random.default_rng(3).integers(0, 2, (90, n_bits)).astype(bool))
         index.add(codes)
         assert [part.shape for part in index.search(codes[:2], 0)] == [(2, 0), (2, 0)]
