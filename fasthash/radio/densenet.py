@@ -392,10 +392,11 @@ def one_cycle(position: float) -> tuple[float, float]:
 
 
 def find_rate(run: _Run) -> float:
-    """A tenth of the rate at which the loss is lowest while it grows from 1e-7 to 1 (Smith 2015, arXiv 1506.01186).
+    """A tenth of the highest rate at which the loss is still near its lowest, while the rate grows from 1e-7 to 1.
 
-    At least a tenth of MAX_RATE: on a loss as noisy as that of triplets the lowest may come by chance, and early.
-    Everything learns meanwhile, and is as before in the end.
+    At least a tenth of MAX_RATE. After Smith 2015 (arXiv 1506.01186), who looks where the loss falls fastest: that of
+    triplets is so noisy and flat that this, or its very lowest, comes by chance and far too early. Everything learns
+    meanwhile, and is as before in the end.
     """
     torch = import_torch()
     kept = {name: values.clone() for name, values in run.net.state_dict().items()}
@@ -408,7 +409,8 @@ def find_rate(run: _Run) -> float:
         if not losses[-1] < 4 * min(losses):  # NaN too
             break
     run.net.load_state_dict(kept)
-    return max(float(rates[np.argmin(np.nan_to_num(losses, nan=np.inf))]) / 10, MAX_RATE / 10)
+    near = np.flatnonzero(np.array(losses) <= 1.05 * np.nanmin(losses)) if np.isfinite(losses[0]) else [0]
+    return max(float(rates[near[-1]]) / 10, MAX_RATE / 10)
 
 
 def _endless(run: _Run) -> Iterator[Any]:
