@@ -26,7 +26,8 @@ _INDEX_BITS = np.uint64(INDEX_BITS)
 _INDEX_MASK = np.uint64((1 << INDEX_BITS) - 1)
 _NONE_YET = np.uint64(2**64 - 1)  # in a heap: a place for any key
 _RANK_SHARE = 64  # for more than 1/64 of all codes, counting distances beats a heap
-_BATCH = 128  # queries that are worth reading all codes for
+_SHARE = 32  # queries that are worth a thread's reading all codes
+_BATCH = 128  # queries whose hits are kept at a time
 _WORTH_A_THREAD = 1 << 23  # bytes of codes to compare: a few times as long as it takes to start one
 
 _Codes = NDArray[np.uint8]
@@ -260,8 +261,8 @@ def _knn(
 
     if k * _RANK_SHARE > stop - start:
         map_jobs(rank, range(len(queries)), threads)
-    elif len(queries) >= _BATCH * threads:
-        map_jobs(some_queries, _slices(0, len(queries), len(queries) // _BATCH), threads)
+    elif len(queries) >= _SHARE * threads:
+        map_jobs(some_queries, _slices(0, len(queries), max(threads, -(-len(queries) // _BATCH))), threads)
     else:
         keys = np.sort(np.concatenate(map_jobs(some_codes, range(threads), threads), axis=1), axis=1)[:, :k]
     return _decode(keys)
