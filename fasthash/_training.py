@@ -1,11 +1,15 @@
 """What every training shares: its optional dependencies, reproducible torch, and the file it ends in."""
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fasthash._storage import atomic_write
 from fasthash._version import __version__
@@ -48,6 +52,15 @@ def reproducible(torch: Any, seed: int, num_threads: int = 1) -> Iterator[None]:
             yield
         finally:
             torch.set_num_threads(threads)
+
+
+def data_digest(*arrays: NDArray[Any]) -> str:
+    """What tells the data of one training from another's: BLAKE2b-128 of all bytes, hexadecimal."""
+    digest = hashlib.blake2b(digest_size=16)
+    for array in arrays:
+        digest.update(f"{array.dtype.str} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
 
 
 def save_checkpoint(path: str | os.PathLike[str], settings: Mapping[str, Any], parts: Mapping[str, Any]) -> None:

@@ -13,8 +13,16 @@ from numpy.typing import NDArray
 from fasthash.errors import ArgumentError
 
 
+def as_array(name: str, value: Any) -> NDArray[Any]:
+    """Any array, of whatever dtype and shape; lists of unequal lengths are none."""
+    try:
+        return np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise ArgumentError(f"{name}: not an array: {error}") from error
+
+
 def _matrix(name: str, value: Any, dtype: Any, width: int | None, what: str) -> NDArray[Any]:
-    array = np.asarray(value)
+    array = as_array(name, value)
     if array.dtype != np.dtype(dtype):
         raise ArgumentError(f"{name}: expected dtype {np.dtype(dtype).name}, got {array.dtype}")
     if array.ndim == 1:
@@ -50,7 +58,7 @@ def as_subset(rows: Any, n: int) -> slice | NDArray[np.int64]:
         return slice(0, n)
     if isinstance(rows, slice):
         return _as_neighbours(rows, n)
-    array = np.asarray(rows)
+    array = as_array("rows", rows)
     if array.dtype == np.bool_:
         if array.shape != (n,):
             raise ArgumentError(f"rows: expected a mask of shape ({n},), got {array.shape}")

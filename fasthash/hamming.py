@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fasthash import _hamming
 from fasthash._hamming import INDEX_BITS, MAX_BYTES, available_levels
 from fasthash._parallel import map_jobs
-from fasthash._validation import as_codes, as_subset, check_int, check_threads
+from fasthash._validation import as_array, as_codes, as_subset, check_int, check_threads
 from fasthash.errors import ArgumentError, FastHashError
 
 MAX_BITS = 8 * MAX_BYTES
@@ -202,7 +202,7 @@ def count_hamming(queries: Any, codes: Any, labels: Any = None, num_threads: int
 
 
 def _as_labels(value: Any, n: int) -> NDArray[np.int64]:
-    labels = np.asarray(value)
+    labels = as_array("labels", value)
     if labels.shape != (n,) or (n and labels.dtype.kind not in "iu"):
         raise ArgumentError(f"labels: expected integers of shape ({n},), got {labels.dtype} of shape {labels.shape}")
     if n and not 0 <= labels.min() <= labels.max() < _MAX_LABELS:

@@ -22,7 +22,7 @@ from fasthash._multi_index import Snapshot, available_levels
 from fasthash._parallel import map_jobs
 from fasthash._segments import BUCKET_BITS, Layout, Segment, checked_array, covered, for_file, from_file
 from fasthash._storage import read_container, write_container
-from fasthash._validation import as_subset, check_choice, check_int, check_threads
+from fasthash._validation import as_array, as_subset, check_choice, check_int, check_threads
 from fasthash.codes import as_padded_codes
 from fasthash.errors import ArgumentError, CorruptFileError
 from fasthash.hamming import MAX_BITS, simd_level
@@ -36,6 +36,7 @@ _RANK_SHARE = 64  # for more than 1/64 of all codes, counting distances beats an
 _BUDGET = 96  # a query may compare n * n_bytes / 96 entries: a third to a half of a scan
 _BATCH = 8  # of so many queries or more, each costs a third of a lone one to scan
 _BATCH_BUDGET = 160
+_MAX_ID = 2**63 - 2
 _QUERIES_A_JOB = 128  # about as long as it takes to start a thread
 
 # The kernel's best level that does not exceed the instruction set in use.
@@ -126,7 +127,8 @@ class HammingIndex:
         "buckets" up to 16 bits, "multi-index" up to 256, else "scan".
     compact : bool
         Codes and tables take at most 6 times the bytes of 100,000 codes or more; with ``compact`` at most 3 times, and
-        searches are slower. Up to 16 bits compact means "scan". Ids of your own take 8 bytes each on top.
+        searches are slower. Up to 16 bits compact means "scan". Ids of your own take 8 bytes each on top, and so do
+        any once removed rows have been moved out.
     """
 
     def __init__(self, n_bits: int, method: str = "auto", compact: bool = False) -> None:
@@ -201,28 +203,35 @@ class HammingIndex:
             state = self._state
             if given is not None:
                 _check_new(given, state, self._next_id)
+            elif self._next_id + len(added) > _MAX_ID + 1:
+                raise ArgumentError(f"ids: no numbers are left after {self._next_id - 1} for codes without ids")
             if len(added) == 0:
                 return
-            own = self._appended_ids(state, len(added), given)
-            self._buffer = _appended(self._buffer, state.codes, added)
             before, after = len(state.codes), len(state.codes) + len(added)
+            id_buffer = self._with_ids(state, len(added), given)
+            own = None if id_buffer is None else id_buffer[:after]
+            buffer = _appended(self._buffer, state.codes, added)
             rising = state.rising and (given is None or bool((np.diff(given, prepend=self._next_id - 1) > 0).all()))
             dead = state.dead
             if dead is not None:
                 dead = np.concatenate([dead, np.zeros((after + 7) // 8 - len(dead), np.uint8)])
-            held = self._buffer[:after]
+            held = buffer[:after]
             segments = self._covered(held, state.segments)
+            # All of it only now, that whatever fails above leaves the index as it was.
+            self._buffer = buffer
+            self._id_buffer = self._id_buffer if id_buffer is None else id_buffer
             self._next_id = max(self._next_id, (before + len(added) if own is None else int(own[before:].max()) + 1))
             self._state = _State(self.n_bits, held, own, rising, dead, state.n_dead, segments)
 
-    def _appended_ids(self, state: _State, n: int, given: _Ints | None) -> _Ints | None:
-        """The ids of all rows once n more have come; None while they are the row numbers."""
+    def _with_ids(self, state: _State, n: int, given: _Ints | None) -> _Ints | None:
+        """A buffer that begins with the ids of all rows once n more have come; None while they are the row numbers."""
         before = len(state.codes)
         if given is None and state.ids is None and self._next_id == before:
             return None
         new = np.arange(self._next_id, self._next_id + n) if given is None else given
-        self._id_buffer = _appended(self._id_buffer, state.ids_of(np.arange(before)), new)
-        return self._id_buffer[: before + n]
+        if state.ids is None:
+            return _appended(np.empty(0, np.int64), np.arange(before), new)
+        return _appended(self._id_buffer, state.ids, new)
 
     def remove(self, ids: Any) -> None:
         """Remove codes by their ids, integers of shape (m,); all or none are removed, and the others keep their ids.
@@ -484,11 +493,11 @@ def _some(ids: _Ints) -> str:
 
 def _as_ids(value: Any, n: int | None = None) -> _Ints:
     """Integers of shape (n,), one number for n = 1, that int64 holds and that are not negative."""
-    ids = np.atleast_1d(np.asarray(value))
+    ids = np.atleast_1d(as_array("ids", value))
     if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu") or (n is not None and len(ids) != n):
         wanted = "(m,)" if n is None else f"({n},)"
         raise ArgumentError(f"ids: expected integers of shape {wanted}, got {ids.dtype} of shape {ids.shape}")
-    if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < 2**63 - 1:
+    if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) <= _MAX_ID:
         raise ArgumentError(f"ids: expected integers in [0, 2^63 - 2], got {ids.min()} to {ids.max()}")
     return ids.astype(np.int64)
 

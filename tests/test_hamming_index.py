@@ -484,3 +484,50 @@ def test_no_neighbours_wanted_is_no_error():
         codes = pack_bits(np.random.default_rng(3).integers(0, 2, (90, n_bits)).astype(bool))
         index.add(codes)
         assert [part.shape for part in index.search(codes[:2], 0)] == [(2, 0), (2, 0)]
+
+
+def test_an_add_that_fails_leaves_everything_as_it_was(monkeypatch):
+    codes = pack_bits(np.random.default_rng(5).integers(0, 2, (10, 64)).astype(bool))
+    index = HammingIndex(64)
+    index.add(codes[:4])
+
+    def fail(*_):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(index, "_covered", fail)
+        with pytest.raises(MemoryError):
+            index.add(codes[4:6], ids=[100, 101])
+    assert index.ntotal == 4
+    index.add(codes[6:9])
+    index.add(codes[9], ids=[50])
+    assert index.ids.tolist() == [0, 1, 2, 3, 4, 5, 6, 50]
+    np.testing.assert_array_equal(index.codes, codes[[0, 1, 2, 3, 6, 7, 8, 9]])
+
+
+def test_numbers_that_run_out_are_refused(tmp_path):
+    codes = np.zeros((3, 8), np.uint8)
+    index = HammingIndex(64)
+    index.add(codes[:1], ids=[2**63 - 4])
+    index.add(codes[:1])
+    with pytest.raises(ArgumentError, match="ids: no numbers are left after 9223372036854775805"):
+        index.add(codes[:2])
+    index.add(codes[:1])
+    assert index.ids.tolist() == [2**63 - 4, 2**63 - 3, 2**63 - 2]
+    index.save(tmp_path / "index")
+    assert HammingIndex.load(tmp_path / "index").ids.tolist() == index.ids.tolist()
+
+
+@pytest.mark.parametrize("name", ["ids", "rows", "queries", "codes"])
+def test_lists_of_unequal_lengths_are_refused(name):
+    codes, ragged = np.zeros((3, 8), np.uint8), [[1], [2, 3]]
+    index = HammingIndex(64)
+    index.add(codes)
+    calls = {
+        "ids": lambda: index.remove(ragged),
+        "rows": lambda: index.search(codes, 1, rows=ragged),
+        "queries": lambda: index.search(ragged, 1),
+        "codes": lambda: index.add(ragged),
+    }
+    with pytest.raises(ArgumentError, match=f"{name}: not an array"):
+        calls[name]()

@@ -105,6 +105,8 @@ def test_a_training_that_was_stopped_ends_as_if_it_had_not_been(data, training, 
         assert torch.equal(one, other)
     with pytest.raises(fh.ArgumentError, match="of another training"):
         hashing.train(*data, n_bits=16, epochs=3, seed=1, checkpoint=tmp_path / "kept", num_threads=1)
+    with pytest.raises(fh.ArgumentError, match="of another training"):  # the same images with other labels
+        hashing.train(data[0], data[1][::-1], 12, 3, 1, checkpoint=tmp_path / "kept", num_threads=1)
 
 
 def test_a_damaged_checkpoint_is_named(data, tmp_path):

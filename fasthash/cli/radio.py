@@ -48,7 +48,7 @@ def add_train(verbs: Any) -> None:
     )
     parser.add_argument("-o", "--output", required=True, metavar="FILE.onnx", help="the encoder to write")
     parser.add_argument("--preset", default="best", metavar="NAME", help="recipe: best (default), or paper")
-    parser.add_argument("--bits", type=int, metavar="N", help="length of the code (default: best 64, paper 8)")
+    parser.add_argument("--bits", type=int, metavar="N", help="length of the code, 4 to 256 (best: 64; paper: 8)")
     parser.add_argument(
         "--weights", metavar="FILE", help="paper: torchvision's DenseNet-161 (default: what its cache holds)"
     )
@@ -59,9 +59,12 @@ def add_train(verbs: Any) -> None:
 
 def _train_radio(args: argparse.Namespace) -> None:
     from fasthash._training import check_installed
-    from fasthash._validation import check_choice
+    from fasthash._validation import check_choice, check_int
 
     check_choice("--preset", args.preset, tuple(PRESETS))
+    for name, low, high in (("bits", 4, 256), ("epochs", 1, None), ("seed", 0, None)):
+        if getattr(args, name) is not None:
+            check_int(f"--{name}", getattr(args, name), low, high)
     check_installed()
     check_writable("-o", args.output, ".onnx")
     PRESETS[args.preset](args)
@@ -219,8 +222,12 @@ def add_evaluation(verbs: Any) -> None:
 
 def _evaluate_radio(args: argparse.Namespace) -> None:
     from fasthash import plots
+    from fasthash._validation import check_int
     from fasthash.encoder import load_encoder
 
+    check_int("-k", args.k, 1)
+    if args.percentile is not None and not 0 <= args.percentile <= 100:
+        raise ArgumentError(f"--percentile: expected a number in [0, 100], got {args.percentile:g}")
     for name in ("sweep", "gallery", "code_lengths"):
         if getattr(args, name):
             check_writable(f"--{name.replace('_', '-')}", getattr(args, name), *plots.SUFFIXES)

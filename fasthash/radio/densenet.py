@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasthash._training import (
+    data_digest,
     import_onnx,
     import_torch,
     reproducible,
@@ -283,7 +284,7 @@ def train(
     check_int("n_bits", n_bits, 1, 4096)
     check_int("epochs", epochs, 1)
     check_int("seed", seed, 0)
-    settings = {"seed": seed, "epochs": epochs, "images": len(images), "n_bits": n_bits}
+    settings = {"seed": seed, "epochs": epochs, "n_bits": n_bits, "data": data_digest(images, labels)}
     with reproducible(torch, seed, check_threads(num_threads)):
         net = network(n_bits, backbone)
         if weights is not None:

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasthash._training import (
+    data_digest,
     import_onnx,
     import_torch,
     reproducible,
@@ -217,7 +218,7 @@ def train(
         net = network(n_bits)
         average = copy.deepcopy(net)
         optimiser = torch.optim.AdamW(_groups(net), lr=LEARNING_RATE)
-        settings = {"seed": seed, "epochs": epochs, "images": len(fields), "bits": n_bits}
+        settings = {"seed": seed, "epochs": epochs, "bits": n_bits, "data": data_digest(fields, labels)}
         parts = {"network": net, "average": average, "optimiser": optimiser}
         losses = resume(checkpoint, settings, parts)
         for epoch in range(len(losses), epochs):

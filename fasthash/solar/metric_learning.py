@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasthash._training import (
+    data_digest,
     import_onnx,
     import_torch,
     reproducible,
@@ -293,7 +294,7 @@ def train(
         scales = torch.nn.ParameterList([torch.zeros(2)])
         groups = [{"params": net.parameters(), "weight_decay": 1e-2}, {"params": scales, "weight_decay": 0.0}]
         optimiser = torch.optim.AdamW(groups, lr=LEARNING_RATE)
-        settings = {"seed": seed, "steps": steps, "frames": len(maps)}
+        settings = {"seed": seed, "steps": steps, "data": data_digest(maps, times)}
         parts = {"network": net, "scales": scales, "optimiser": optimiser}
         losses = resume(checkpoint, settings, parts)
         for step in range(len(losses), steps):
