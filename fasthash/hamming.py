@@ -62,6 +62,11 @@ def _level() -> int:
     return _LEVELS.index(forced)
 
 
+def best_levels(own: tuple[str, ...]) -> dict[str, int]:
+    """For each level of this host, by name, the best of some other kernels' ``own`` that does not exceed it."""
+    return {name: sum(each in _LEVELS[: i + 1] for each in own) - 1 for i, name in enumerate(_LEVELS)}
+
+
 def knn_hamming(
     queries: Any, codes: Any, k: int, num_threads: int = -1, rows: Any = None
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasthash import _segments, hamming
-from fasthash._hamming import available_levels as all_levels
 from fasthash._multi_index import Snapshot, available_levels
 from fasthash._parallel import map_jobs
 from fasthash._segments import BUCKET_BITS, Layout, Segment, checked_array, covered, for_file, from_file
@@ -25,7 +24,7 @@ from fasthash._storage import read_container, write_container
 from fasthash._validation import as_array, as_subset, check_choice, check_int, check_threads
 from fasthash.codes import as_padded_codes
 from fasthash.errors import ArgumentError, CorruptFileError
-from fasthash.hamming import MAX_BITS, simd_level
+from fasthash.hamming import MAX_BITS, best_levels, simd_level
 
 METHODS = ("auto", "scan", "buckets", "multi-index")
 
@@ -39,10 +38,7 @@ _BATCH_BUDGET = 160
 _MAX_ID = 2**63 - 2
 _QUERIES_A_JOB = 128  # about as long as it takes to start a thread
 
-# The kernel's best level that does not exceed the instruction set in use.
-_LEVELS = {
-    name: sum(own in all_levels()[: i + 1] for own in available_levels()) - 1 for i, name in enumerate(all_levels())
-}
+_LEVELS = best_levels(available_levels())
 
 _Codes = NDArray[np.uint8]
 _Ints = NDArray[np.int64]

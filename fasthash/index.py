@@ -17,13 +17,12 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fasthash._hamming import available_levels as all_levels
 from fasthash._parallel import map_jobs
 from fasthash._storage import read_container, write_container
 from fasthash._validation import as_subset, as_vectors, check_choice, check_int, check_threads
 from fasthash._vectors import METRIC_CODES, ROW_BITS, available_levels, knn
 from fasthash.errors import ArgumentError, CorruptFileError, FastHashError
-from fasthash.hamming import simd_level
+from fasthash.hamming import best_levels, simd_level
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -36,10 +35,7 @@ METRICS = tuple(METRIC_CODES)
 _MAX_DIM = 65536
 _MAX_ROWS = 1 << ROW_BITS
 _ROW_MASK, _ROW_SHIFT = np.uint64(_MAX_ROWS - 1), np.uint64(ROW_BITS)
-# The kernel's best level that does not exceed the instruction set in use.
-_LEVELS = {
-    name: sum(own in all_levels()[: i + 1] for own in available_levels()) - 1 for i, name in enumerate(all_levels())
-}
+_LEVELS = best_levels(available_levels())
 _WORTH_A_THREAD = 2**20  # coordinates to compare: about as long as it takes to start one
 
 _SCAN_ROWS = 5000  # up to so many rows a scan is about as fast as a graph, and exact

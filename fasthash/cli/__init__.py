@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fasthash._version import __version__
-from fasthash.cli import archive, classify, evaluate, radio, radio_data, solar
+from fasthash.cli import archive, classify, evaluate, radio, solar
 from fasthash.cli._common import COMMON, Parser, group, print_json, say, verb
 from fasthash.errors import FastHashError
 
@@ -68,10 +68,10 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     _add_demo(verbs)
     solar.add_simulate(verbs)
-    radio_data.add_simulate(verbs)
+    radio.add_simulate(verbs)
     fetching = group(verbs, "fetch", "Get real images from their archives.")
     solar.add_fetch(fetching)
-    radio_data.add_fetch(fetching)
+    radio.add_fetch(fetching)
     _add_info(verbs)
     training = group(verbs, "train", "Train an encoder (needs fasthash[train]).")
     solar.add_train(training)

@@ -9,10 +9,8 @@ first, then all of it. Weights are not downloaded: see `find_weights`.
 import math
 import os
 import re
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +19,12 @@ from numpy.typing import NDArray
 
 from fasthash._training import (
     data_digest,
-    import_onnx,
     import_torch,
     reproducible,
     resume,
     save_checkpoint,
     states,
+    to_onnx,
     write_encoder,
 )
 from fasthash._validation import check_int, check_threads
@@ -439,14 +437,6 @@ def export(
 
     ``about`` joins what the metadata say about the training. Returns the encoder as loaded back from what was written.
     """
-    torch, onnx = import_torch(), import_onnx()
-    buffer, example = BytesIO(), torch.zeros(2, front_end.size, front_end.size)
-    axes = {"images": {0: "n"}, "hashes": {0: "n"}}
-    names: dict[str, Any] = {"input_names": ["images"], "output_names": ["hashes"], "dynamic_axes": axes}
-    # Opset 13 and IR 7 or 8 are read by every onnxruntime that fasthash allows.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the newer exporter needs another package
-        torch.onnx.export(training.network.eval(), (example,), buffer, **names, opset_version=13, dynamo=False)
     metadata = {
         "name": name,
         "preset": "paper",
@@ -463,4 +453,4 @@ def export(
             **about,
         },
     }
-    return write_encoder(path, onnx.load_from_string(buffer.getvalue()), metadata)
+    return write_encoder(path, to_onnx(training.network, "images", (front_end.size, front_end.size)), metadata)

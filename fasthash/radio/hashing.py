@@ -14,10 +14,8 @@ turn apart. docs/radio.md says what each part gives.
 import copy
 import math
 import os
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -25,12 +23,13 @@ from numpy.typing import NDArray
 
 from fasthash._training import (
     data_digest,
-    import_onnx,
+    half_length,
     import_torch,
     reproducible,
     resume,
     save_checkpoint,
     states,
+    to_onnx,
     write_encoder,
 )
 from fasthash._validation import check_int, check_threads
@@ -270,8 +269,7 @@ def _rate(step: int, steps: int) -> float:
 
 def _loss(torch: Any, net: Any, seen: Any, labels: Any, codes: Any) -> Any:
     functional = torch.nn.functional
-    fast = bool(torch.cpu.get_capabilities().get("avx512_bf16", False))  # elsewhere they would be imitated
-    with torch.autocast("cpu", torch.bfloat16, enabled=fast):
+    with half_length():
         hashes = net(seen)
     hashes = hashes.float()
     cosines = functional.normalize(hashes, dim=1) @ functional.normalize(codes, dim=1).T
@@ -310,13 +308,6 @@ def export(
     ``held_out``: what was measured on images that the training never saw, for the metadata. Returns the encoder as
     loaded back from what was written.
     """
-    torch, onnx = import_torch(), import_onnx()
-    buffer, example = BytesIO(), torch.zeros(2, SIZE, SIZE)
-    axes = {"images": {0: "n"}, "hashes": {0: "n"}}
-    names: dict[str, Any] = {"input_names": ["images"], "output_names": ["hashes"], "dynamic_axes": axes}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the newer exporter needs another package
-        torch.onnx.export(training.network.eval(), (example,), buffer, **names, opset_version=13, dynamo=False)
     n_bits = training.n_bits
     metadata = {
         "name": name,
@@ -334,4 +325,4 @@ def export(
             "held_out": dict(held_out) if held_out else None,
         },
     }
-    return write_encoder(path, onnx.load_from_string(buffer.getvalue()), metadata)
+    return write_encoder(path, to_onnx(training.network, "images", (SIZE, SIZE)), metadata)

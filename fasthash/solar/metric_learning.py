@@ -13,10 +13,8 @@ them, and within each the bits are asked to be balanced and uncorrelated. docs/s
 
 import math
 import os
-import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from io import BytesIO
 from itertools import pairwise
 from typing import Any
 
@@ -25,12 +23,13 @@ from numpy.typing import NDArray
 
 from fasthash._training import (
     data_digest,
-    import_onnx,
+    half_length,
     import_torch,
     reproducible,
     resume,
     save_checkpoint,
     states,
+    to_onnx,
     write_encoder,
 )
 from fasthash._validation import check_int, check_threads
@@ -301,7 +300,7 @@ def train(
             rate = LEARNING_RATE * _rate(step, steps)
             optimiser.param_groups[0]["lr"], optimiser.param_groups[1]["lr"] = rate, 5 * rate
             seen, when, owner = _batch(torch, series, np.random.default_rng([seed, 2, step]))
-            with torch.autocast("cpu", torch.bfloat16, enabled=_has_bfloat16(torch)):
+            with half_length():
                 hashes = net(seen)
             hashes = hashes.float()
             cost = _loss(torch, hashes, net.code(hashes), scales[0], when, owner)
@@ -322,11 +321,6 @@ def train(
 def _recent(losses: list[float]) -> float:
     """The mean of the last steps'."""
     return float(np.mean(losses[-50:]))
-
-
-def _has_bfloat16(torch: Any) -> bool:
-    """Whether this CPU multiplies half-length numbers, which halves the time; elsewhere they would be imitated."""
-    return bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
 
 
 def _checked(maps: NDArray[Any], times: NDArray[Any]) -> NDArray[np.datetime64]:
@@ -377,14 +371,6 @@ def export(path: str | os.PathLike[str], training: Training, name: str, data: st
 
     Returns the encoder as loaded back from what was written.
     """
-    torch, onnx = import_torch(), import_onnx()
-    buffer, example = BytesIO(), torch.zeros(2, CELLS, CELLS)
-    axes = {"maps": {0: "n"}, "hashes": {0: "n"}}
-    names: dict[str, Any] = {"input_names": ["maps"], "output_names": ["hashes"], "dynamic_axes": axes}
-    # Opset 13 and IR 7 or 8 are read by every onnxruntime that fasthash allows.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the newer exporter needs another package
-        torch.onnx.export(training.network.eval(), (example,), buffer, **names, opset_version=13, dynamo=False)
     metadata = {
         "name": name,
         "preset": "best",
@@ -401,7 +387,7 @@ def export(path: str | os.PathLike[str], training: Training, name: str, data: st
             "held_out": asdict(training.quality) if training.quality else None,
         },
     }
-    return write_encoder(path, onnx.load_from_string(buffer.getvalue()), metadata)
+    return write_encoder(path, to_onnx(training.network, "maps", (CELLS, CELLS)), metadata)
 
 
 def _shortest(values: NDArray[np.float32]) -> list[float]:
