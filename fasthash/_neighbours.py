@@ -273,11 +273,11 @@ def nearest_cells(
 ) -> list[Hits]:
     """The k nearest of some rows of ``cells``, uint8 (n, values), by the ``chosen`` cells of the grid alone."""
     values = np.flatnonzero(np.repeat(chosen.reshape(-1), cells.shape[1] // chosen.size))
-    points = queries[:, values].astype(np.float32) - _MIDDLE
+    points = np.ascontiguousarray(queries[:, values], np.float32) - _MIDDLE
     hits: list[Hits] = [(np.empty(0, np.float32), np.empty(0, np.int64))] * len(queries)
     for start in range(0, len(rows), _BLOCK):
         block = rows[start : start + _BLOCK]
-        floats = cells[block][:, values].astype(np.float32) - _MIDDLE
+        floats = cells[block[:, np.newaxis], values].astype(np.float32) - _MIDDLE
         distances, found = index._decode(index._nearest(points, floats, metric, k, threads))
         for i, (held_distances, held_rows) in enumerate(hits):
             near, its = np.concatenate([held_distances, distances[i]]), np.concatenate([held_rows, block[found[i]]])

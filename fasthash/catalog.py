@@ -445,9 +445,12 @@ class Catalog:
         with self._journal.transaction() as connection, contextlib.closing(Journal(self.path)) as journal:
             self.verify()
             table = self._current()
-            place = rewrite(connection, self._survivors(journal, table), table.place.seq + 1)
-        self._journal.acknowledge(place)
-        self._journal.shrink()
+            rewritten = table.n_changes > 0
+            if rewritten:
+                place = rewrite(connection, self._survivors(journal, table), table.place.seq + 1)
+        if rewritten:
+            self._journal.acknowledge(place)
+            self._journal.shrink()
         with self._lock:
             table = self._current()
             self._neighbours = neighbours  # of the same images: only the seals are others
@@ -637,6 +640,8 @@ class Catalog:
             raise ArgumentError(f"region: images of {self.encoder.name} have no grid of cells")
         chosen = cells_within(region, *self.encoder.cell_grid)
         cells, have_any = self._cells(table)
+        if table.n and not have_any.any():
+            raise ArgumentError(f"region: no image of {self.path} has cells: a fasthash without regions added them")
         for query in queries:
             if query.cells is None or not query.cells.size:
                 raise ArgumentError(f"region: of the query {query.name} there is only its hash, no cells")
