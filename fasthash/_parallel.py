@@ -1,5 +1,6 @@
 """Threads over the jobs of one call."""
 
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -31,3 +32,30 @@ def map_jobs(work: Callable[[J], R], jobs: Sequence[J], threads: int) -> list[R]
         for other in others:
             other.result()
     return results
+
+
+def fold_jobs(
+    start: Callable[[], Callable[[J], R]], jobs: Sequence[J], add: Callable[[R], None], threads: int
+) -> None:
+    """``add(work(job))`` for every job, on so many threads; ``start()`` gives each thread its ``work``.
+
+    Results are added in the order of the jobs, one at a time, so that sums of floats do not depend on the threads.
+    """
+    waiting = iter(enumerate(jobs))
+    done: dict[int, R] = {}
+    lock = threading.Lock()
+    due = 0
+
+    def take(_: int) -> None:
+        nonlocal due
+        work = start()
+        for i, job in waiting:
+            result = work(job)
+            with lock:
+                done[i] = result
+                while due in done:
+                    add(done.pop(due))
+                    due += 1
+
+    threads = min(threads, len(jobs))
+    map_jobs(take, range(threads), threads)

@@ -23,7 +23,7 @@ from fasthash._parallel import map_jobs
 from fasthash._validation import as_vectors, check_threads
 from fasthash.codes import binarize, binarize_percentile
 from fasthash.errors import ArgumentError, EncoderError, FastHashError
-from fasthash.io import DEFAULT_LIMITS, Image, Limits, as_image, read_image
+from fasthash.io import DEFAULT_LIMITS, Image, Limits, as_image, open_image
 
 ENCODERS = Path(__file__).parent / "encoders"
 
@@ -256,11 +256,11 @@ def describe_files(
 
     def describe(path: str) -> tuple[Image, NDArray[np.float32]] | Failure:
         try:
-            image = read_image(path, limits)
+            image = open_image(path, limits, digest=True)
             row = front_end.describe(image)
         except FastHashError as error:
             return Failure(path, str(error))
-        return replace(image, pixels=np.empty((0, 0), np.float32)), row
+        return replace(image, source=np.empty((0, 0), np.float32)), row
 
     return _map_ahead(describe, paths, check_threads(num_threads))
 
