@@ -1,7 +1,7 @@
 """FITS images a few rows at a time: plain ones, and tiles compressed by Rice's method. No file is opened here.
 
-Every pixel takes the steps it takes in astropy, in the same arithmetic, and then becomes float32: the bits are the same.
-What this module does not understand is left to astropy; nothing is guessed.
+Every pixel takes the steps it takes in astropy, in the same arithmetic, and then becomes float32: the same bits. What
+this module does not understand is left to astropy; nothing is guessed.
 """
 
 import functools
@@ -35,7 +35,7 @@ class Bands(Protocol):
     tile_rows: int
 
     def read(self, first: int, last: int, out: NDArray[np.float32]) -> None:
-        """Fill ``out`` with rows [first, last); first is a multiple of tile_rows, last too or H. May raise ReadError."""
+        """Fill ``out`` with rows [first, last), both multiples of tile_rows, or last is H. May raise ReadError."""
 
 
 def open_bands(found: _fits.Found) -> Bands | None:
@@ -47,7 +47,7 @@ def open_bands(found: _fits.Found) -> Bands | None:
 
 
 class _Plain:
-    """Pixels as they lie in the file: ``raw`` (H, W), big-endian, times ``scale`` plus ``zero``, NaN where ``blank``."""
+    """Pixels as they lie in the file, ``raw`` (H, W), times ``scale`` plus ``zero``; NaN where they are ``blank``."""
 
     tile_rows = 1
 
@@ -131,8 +131,8 @@ def _rice(found: _fits.Found, tiles: _fits.Tiles) -> Bands | None:
     if (
         tiles.method not in ("RICE_1", "RICE_ONE")
         or tiles.columns["COMPRESSED_DATA"][1][1] != "B"
-        or bytepix not in (1, 2, 4)
-        or type(blocksize) is not int
+        or not (isinstance(bytepix, int) and bytepix in (1, 2, 4))
+        or not isinstance(blocksize, int)
         or "ZBLANK" in tiles.columns
         or (starts == ends).any()  # these are compressed by other means
         or cards.get("XTENSION") != "BINTABLE"
@@ -171,7 +171,9 @@ def _quantised(cards: _fits.Cards, tiles: _fits.Tiles) -> _Pixel | None:
     blank = cards.get("ZBLANK", cards.get("BLANK"))
     if scales is None or zeros is None or dither is None or not _is_blank(blank):
         return None
-    if not (isinstance(seed, int) and 1 <= seed <= _tiles.RANDOM) or (cards.get("BSCALE", 1), cards.get("BZERO", 0)) != (1, 0):
+    if not (isinstance(seed, int) and 1 <= seed <= _tiles.RANDOM):
+        return None
+    if cards.get("BSCALE", 1) != 1 or cards.get("BZERO", 0) != 0:
         return None
     return scales, zeros, False, _int32(blank), dither, _random(), seed - 1
 
@@ -205,7 +207,6 @@ def _without_axes_of_one(axes: tuple[int, ...], tile: tuple[int, ...]) -> tuple[
 
 def decode(bands: Bands, num_threads: int = 1) -> NDArray[np.float32]:
     """All pixels, float32 (H, W). Raises ReadError where a tile is damaged, or as `PixelCheck` does."""
-    height, width = bands.shape
     pixels = np.empty(bands.shape, np.float32)
     step = bands.tile_rows * max(1, BAND // bands.tile_rows)
     check = PixelCheck()
@@ -215,7 +216,7 @@ def decode(bands: Bands, num_threads: int = 1) -> NDArray[np.float32]:
         bands.read(first, first + len(rows), rows)
         return count(rows)
 
-    fold_jobs(lambda: read, range(0, height, step), check.add, num_threads)
+    fold_jobs(lambda: read, range(0, len(pixels), step), check.add, num_threads)
     check.finish()
     return pixels
 
@@ -223,37 +224,39 @@ def decode(bands: Bands, num_threads: int = 1) -> NDArray[np.float32]:
 def fold_bands(
     image: NDArray[np.float32] | Bands,
     start: Callable[[], Callable[[NDArray[np.float32], int], R]],
-    add: Callable[[R], None],
+    add: Callable[[R], object],
     num_threads: int,
 ) -> None:
     """``add(work(rows, first))`` for each band of ``BAND`` rows, where ``first`` is the number of its first row.
 
-    ``start()`` gives each thread its ``work``; results are added in the order of the bands, one at a time. So what comes
-    out is the same for any number of threads, and for an array and the file it was read from. Raises as `decode` does.
+    ``start()`` gives each thread its ``work``; results are added in the order of the bands, one at a time. So what
+    comes out is the same for any number of threads, and for an array and the file it came from. Raises as `decode`.
     """
     if isinstance(image, Bands) and BAND % image.tile_rows:
         image = decode(image, num_threads)
     height, width = image.shape
     check = PixelCheck()
 
-    def start_band() -> Callable[[int], tuple[R, tuple[int, int]]]:
+    def of_array(rows: NDArray[np.float32]) -> Callable[[int], tuple[R, tuple[int, int]]]:
+        work = start()
+        return lambda first: (work(rows[first : first + BAND], first), (1, 0))  # arrays are checked when they come in
+
+    def of_file(bands: Bands) -> Callable[[int], tuple[R, tuple[int, int]]]:
         work = start()
         buffer = np.empty((BAND, width), np.float32)
 
-        def of_array(first: int) -> tuple[R, tuple[int, int]]:
-            return work(image[first : first + BAND], first), (1, 0)
-
-        def of_file(first: int) -> tuple[R, tuple[int, int]]:
-            rows = buffer[: min(BAND, height - first)]
-            image.read(first, first + len(rows), rows)
+        def one_band(first: int) -> tuple[R, tuple[int, int]]:
+            rows = buffer[: height - first]
+            bands.read(first, first + len(rows), rows)
             return work(rows, first), count(rows)
 
-        return of_file if isinstance(image, Bands) else of_array
+        return one_band
 
     def add_band(result: tuple[R, tuple[int, int]]) -> None:
         add(result[0])
         check.add(result[1])
 
+    start_band = (lambda: of_array(image)) if isinstance(image, np.ndarray) else (lambda: of_file(image))
     fold_jobs(start_band, range(0, height, BAND), add_band, num_threads)
     check.finish()
 

@@ -4,7 +4,6 @@ FITS readers trust headers. A negative axis, a tile that says it is a thousand t
 makes them return nonsense, run out of memory, loop, or write beyond an array. No pixel is decoded here.
 """
 
-import contextlib
 import math
 import re
 import zlib
@@ -28,9 +27,14 @@ _BYTES = {"L": 1, "B": 1, "I": 2, "J": 4, "K": 8, "A": 1, "E": 4, "D": 8, "C": 8
 _COMPRESSIONS = ("RICE_1", "RICE_ONE", "GZIP_1", "GZIP_2", "PLIO_1", "HCOMPRESS_1", "NOCOMPRESS")
 _HCOMPRESS_HEAD = np.dtype([("magic", ">u2"), ("nx", ">i4"), ("ny", ">i4")])
 
-# What a card may hold, besides text and numbers: complex numbers, and None where it has no value.
+# What a card may hold; None where it has no value.
 Value = str | bool | int | float | complex | None
 Cards = Mapping[str, Value]
+
+
+class Malformed(str):
+    """The value field of a card that does not follow the standard."""
+
 
 _TEXT = re.compile(r"\s*'((?:[^']|'')*)'")
 _INTEGER = re.compile(r"[+-]?\d+")
@@ -153,7 +157,7 @@ def _is_plane(shape: tuple[int, ...]) -> bool:
 def _cards(data: bytes, start: int) -> tuple[dict[str, Value], int]:
     """The cards of the header at ``start``, the first of each name, and where its data begin.
 
-    Commentary and cards that cannot be parsed are left out; strings are put together from their CONTINUE cards.
+    Commentary is left out; strings are put together from their CONTINUE cards.
     """
     cards: dict[str, Value] = {}
     key = ""
@@ -176,13 +180,12 @@ def _cards(data: bytes, start: int) -> tuple[dict[str, Value], int]:
         if key in cards:
             key = ""
         else:
-            with contextlib.suppress(ValueError):
-                cards[key] = _value(value)
+            cards[key] = _value(value)
     raise ReadError("FITS header without END: cut short or damaged")
 
 
 def _value(field: str) -> Value:
-    """What the value field of a card holds (FITS standard 4.0, section 4.2). Raises ValueError where it is malformed."""
+    """What the value field of a card holds (FITS standard 4.0, section 4.2)."""
     if text := _TEXT.match(field):
         return _unquoted(text)
     token = field.partition("/")[0].strip()
@@ -194,7 +197,7 @@ def _value(field: str) -> Value:
         return int(token)
     number = _NUMBER.fullmatch(token)
     if number is None:
-        raise ValueError(token)
+        return Malformed(token)
     real, *parts = (float(part.upper().replace("D", "E")) if part else 0.0 for part in number.groups())
     return real if number["real"] else complex(*parts)
 
@@ -204,7 +207,8 @@ def _unquoted(text: re.Match[str]) -> str:
 
 
 def _with_values(cards: Cards) -> dict[str, Value]:
-    return {key: value for key, value in cards.items() if value is not None}
+    """Without cards that have none: ``CROTA2 = nan`` is not fatal."""
+    return {key: value for key, value in cards.items() if not (value is None or isinstance(value, Malformed))}
 
 
 def _image_cards(cards: Cards) -> dict[str, Value]:
@@ -297,7 +301,9 @@ def _checked_tiles(cards: Cards, shape: tuple[int, ...], content: memoryview, li
     for name in methods.keys() & tiles.columns.keys():
         starts, ends = tiles.streams(name)
         is_sound = _SOUND.get(methods[name])
-        for row in np.flatnonzero(ends > starts) if is_sound else ():
+        if is_sound is None:
+            continue
+        for row in np.flatnonzero(ends > starts):
             if not is_sound(heap[starts[row] : ends[row]], int(pixels[row])):
                 raise ReadError(f"compression tile {row} is damaged")
     return tiles

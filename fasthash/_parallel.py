@@ -35,7 +35,7 @@ def map_jobs(work: Callable[[J], R], jobs: Sequence[J], threads: int) -> list[R]
 
 
 def fold_jobs(
-    start: Callable[[], Callable[[J], R]], jobs: Sequence[J], add: Callable[[R], None], threads: int
+    start: Callable[[], Callable[[J], R]], jobs: Sequence[J], add: Callable[[R], object], threads: int
 ) -> None:
     """``add(work(job))`` for every job, on so many threads; ``start()`` gives each thread its ``work``.
 

@@ -187,8 +187,8 @@ class GridHistogram:
             np.linspace(0, length, parts + 1).astype(np.int64)
             for length, parts in zip(turned, (self.rows, self.cols), strict=True)
         )
-        from_top, from_right = np.ascontiguousarray(turned[0] - rows[::-1]), np.ascontiguousarray(turned[1] - cols[::-1])
-        return [(rows, cols), (cols, from_top), (from_top, from_right), (from_right, rows)][turns]
+        rows_back, cols_back = ((edges[-1] - edges)[::-1].copy() for edges in (rows, cols))
+        return [(rows, cols), (cols, rows_back), (rows_back, cols_back), (cols_back, rows)][turns]
 
 
 @functools.cache

@@ -99,13 +99,13 @@ class Image:
 
     @functools.cached_property
     def pixels(self) -> NDArray[np.float32]:
-        """float32 array (H, W), C-contiguous; NaN where a pixel is missing. FITS rows run up, those of pictures down."""
+        """float32 array (H, W), C-contiguous; NaN where one is missing. FITS rows run up, those of pictures down."""
         return self.source if isinstance(self.source, np.ndarray) else self._naming(decode, self.source)
 
     def fold_bands(
         self,
         start: Callable[[], Callable[[NDArray[np.float32], int], R]],
-        add: Callable[[R], None],
+        add: Callable[[R], object],
         num_threads: int = 1,
     ) -> None:
         """``add(work(rows, first))`` for the rows of the image, some at a time: see `fasthash._bands.fold_bands`.
@@ -260,8 +260,9 @@ def read_image(path: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS) ->
 
 
 def open_image(path: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS, digest: bool = False) -> Image:
-    """`read_image`, but the pixels of most FITS files are decoded only when they are asked for, and errors in them raised
-    then; the digest of the file is taken only with ``digest``.
+    """`read_image`, except that pixels of most FITS files are decoded when they are asked for, and errors raised then.
+
+    The digest of the file is taken only where ``digest`` asks for it.
     """
     name = _text(path)
     try:
@@ -353,8 +354,9 @@ def _read_file(name: str, limits: Limits) -> bytes:
     if os.path.exists(name) and not os.path.isfile(name):  # opening a pipe would wait for its writer
         raise ReadError("not a file")
     with open(name, "rb") as file:  # noqa: PTH123
-        limits.check_bytes(os.fstat(file.fileno()).st_size)
-        return file.read(limits.max_bytes + 1)
+        size = os.fstat(file.fileno()).st_size
+        limits.check_bytes(size)
+        return file.read(size or limits.max_bytes + 1)  # some of /proc say they are empty
 
 
 def _read_member(path: str, name: str, limits: Limits) -> bytes:
