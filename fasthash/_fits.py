@@ -170,7 +170,7 @@ def _cards(data: bytes, start: int) -> tuple[dict[str, Value], int]:
         if name == "CONTINUE":
             before, text = cards.get(key), _TEXT.match(value)
             if isinstance(before, str) and before.endswith("&") and text:
-                cards[key] = before[:-1] + _unquoted(text)
+                cards[key] = (before[:-1] + _unquoted(text)).rstrip()
             continue
         if name == "HIERARCH":
             name, _, value = card[9:].partition("=")

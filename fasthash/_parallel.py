@@ -1,7 +1,6 @@
 """Threads over the jobs of one call."""
 
 import _thread
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -45,7 +44,7 @@ def fold_jobs(
     """
     waiting = iter(enumerate(jobs))
     done: dict[int, R] = {}
-    lock = threading.Lock()
+    lock = _thread.allocate_lock()
     due = 0
 
     def take(_: int) -> None:
