@@ -156,9 +156,10 @@ def add_search(verbs: Any) -> None:
 def _search(args: argparse.Namespace) -> None:
     from fasthash.catalog import Catalog
     from fasthash.io import read_image
-    from fasthash.plots import SUFFIXES
 
     if args.gallery:
+        from fasthash.plots import SUFFIXES
+
         check_writable("--gallery", args.gallery, *SUFFIXES)
     exclude = parse_span("--exclude-within", args.exclude_within) if args.exclude_within else None
     between = None
