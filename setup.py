@@ -46,5 +46,5 @@ setup(
         native("_hamming", "dispatch.c", "hamming*.c"),
         native("_multi_index", "multi_index*.c"),
         native("_vectors", "vectors*.c"),
-    ]
+    ],
 )
