@@ -1,7 +1,9 @@
-"""Threads over the jobs of one call."""
+"""Threads over the jobs of one call, and over an endless row of them."""
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import Any, TypeVar
 
 J = TypeVar("J")
@@ -31,3 +33,22 @@ def map_jobs(work: Callable[[J], R], jobs: Sequence[J], threads: int) -> list[R]
         for other in others:
             other.result()
     return results
+
+
+def map_ahead(work: Callable[[J], R], jobs: Iterable[J], threads: int) -> Iterator[R]:
+    """``map(work, jobs)`` on threads, in order, never more than a few jobs ahead of what was taken."""
+    pool = ThreadPoolExecutor(threads)
+    try:
+        yield from results_in_order(lambda job: pool.submit(work, job), jobs, 2 * threads)
+    finally:  # whoever takes no more need not wait for what is left
+        pool.shutdown(cancel_futures=True)
+
+
+def results_in_order(submit: Callable[[J], Any], jobs: Iterable[J], ahead: int) -> Iterator[Any]:
+    """The results of the futures that ``submit`` makes of jobs, so many of which are under way at a time."""
+    rest = iter(jobs)
+    futures = deque(submit(job) for job in islice(rest, ahead))
+    while futures:
+        result = futures.popleft().result()
+        futures.extend(submit(job) for job in islice(rest, 1))
+        yield result
