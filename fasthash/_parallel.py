@@ -1,4 +1,4 @@
-"""Threads over the jobs of one call, and over an endless row of them."""
+"""Threads over the jobs of one call, and over a long row of them."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -37,18 +37,13 @@ def map_jobs(work: Callable[[J], R], jobs: Sequence[J], threads: int) -> list[R]
 
 def map_ahead(work: Callable[[J], R], jobs: Iterable[J], threads: int) -> Iterator[R]:
     """``map(work, jobs)`` on threads, in order, never more than a few jobs ahead of what was taken."""
+    rest = iter(jobs)
     pool = ThreadPoolExecutor(threads)
     try:
-        yield from results_in_order(lambda job: pool.submit(work, job), jobs, 2 * threads)
+        futures = deque(pool.submit(work, job) for job in islice(rest, 2 * threads))
+        while futures:
+            result = futures.popleft().result()
+            futures.extend(pool.submit(work, job) for job in islice(rest, 1))
+            yield result
     finally:  # whoever takes no more need not wait for what is left
         pool.shutdown(cancel_futures=True)
-
-
-def results_in_order(submit: Callable[[J], Any], jobs: Iterable[J], ahead: int) -> Iterator[Any]:
-    """The results of the futures that ``submit`` makes of jobs, so many of which are under way at a time."""
-    rest = iter(jobs)
-    futures = deque(submit(job) for job in islice(rest, ahead))
-    while futures:
-        result = futures.popleft().result()
-        futures.extend(submit(job) for job in islice(rest, 1))
-        yield result
