@@ -9,7 +9,7 @@ import datetime
 import json
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +18,21 @@ from fasthash._validation import available_cores
 from fasthash.hamming import simd_level
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = (
-    "numpy numba onnxruntime nmslib faiss-cpu hnswlib usearch fast-histogram boost-histogram astropy sunpy".split()
-)
+PACKAGES = {"astropy", "boost-histogram", "faiss-cpu", "fast-histogram", "hnswlib", "nmslib", "numba", "numpy"} | {
+    *("onnxruntime", "sunpy", "torch", "usearch")
+}
 Figures = dict[str, dict[str, Any]]
 
 
 def environment() -> dict[str, Any]:
     """What a timing depends on: processor, instruction set, cores, versions, and how busy the machine is now."""
-    versions = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "missing"
+    versions = {each.name: each.version for each in distributions() if each.name in PACKAGES}
     return {
         "processor": processor(),
         "simd_level": simd_level(),
         "cores": available_cores(),
         "system": f"{platform.system()} {platform.machine()}",
-        "versions": versions,
+        "versions": {"python": platform.python_version(), **dict(sorted(versions.items()))},
         "load_before": round(os.getloadavg()[0], 2),
     }
 
