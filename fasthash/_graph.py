@@ -2,7 +2,7 @@
 
 nmslib checks no dimension, forgets its query-time parameters when loading, saves another graph than the one it has
 loaded, and links copies of a point only to each other; its wheel knows no instruction set after SSE2. So it is given
-checked and distinct points, its graph is read out of the file that it writes, and neither a search nor loading needs it.
+checked and distinct points, its graph is read out of the file that it writes, and a search does without it.
 """
 
 import contextlib
