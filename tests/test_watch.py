@@ -318,7 +318,8 @@ def test_a_scan_takes_no_file_twice_and_waits_until_it_stands_still(folder):
 
 def start(folder, catalog, *options):
     command = [sys.executable, "-m", "fasthash", "watch", str(folder), str(catalog), "--poll", "0.1", *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
     assert process.stderr.readline().startswith("watching ")
     return process
 

@@ -2,6 +2,7 @@
 
 import argparse
 import signal
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,7 @@ def _watch(args: argparse.Namespace) -> None:
 
 def _print_answer(answer: dict[str, Any]) -> None:
     print_json(answer)
+    sys.stdout.flush()
 
 
 def add_quarantine(verbs: Any) -> None:
