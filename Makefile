@@ -89,4 +89,4 @@ build/solar-worlds: install
 	$(BIN)/python -m fasthash.solar.worlds $@ 160 1
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info fasthash/_hamming.c fasthash/_multi_index.c fasthash/_vectors.c fasthash/*.so fasthash-demo
+	rm -rf $(VENV) build dist *.egg-info fasthash/_hamming.c fasthash/_multi_index.c fasthash/_tiles.c fasthash/_vectors.c fasthash/*.so fasthash-demo

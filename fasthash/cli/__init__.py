@@ -98,7 +98,7 @@ def _add_demo(verbs: Any) -> None:
         verbs,
         "demo",
         _demo,
-        "Simulate a Sun, encode, index, search, evaluate and draw it.",
+        "Simulate a Sun and radio galaxies, encode, index, search, evaluate and draw them.",
         "demo --out fasthash-demo",
     )
     parser.add_argument(
