@@ -160,8 +160,9 @@ class Catalog:
             draft.chmod(0o777 & ~UMASK)
             os.replace(draft, target)
             sync_directory(target.parent)
-        except OSError as error:
-            raise FastHashError(f"{target}: cannot write: {error.strerror or error}") from error
+        except (OSError, FastHashError) as error:
+            reason = getattr(error, "strerror", None) or str(error).rpartition(": ")[2]
+            raise FastHashError(f"{target}: cannot write: {reason}") from error
         finally:
             shutil.rmtree(draft, ignore_errors=True)
         return cls(target, encoder)
@@ -439,9 +440,6 @@ class Catalog:
         check_choice("metric", metric, METRICS[:2])
         if self._folding is not None:
             self._folding.join()
-        neighbours, table = self._neighbours, self._current()
-        for each in METRICS[:2]:
-            neighbours.graph(table, each)
         with self._journal.transaction() as connection, contextlib.closing(Journal(self.path)) as journal:
             self.verify()
             table = self._current()
@@ -451,13 +449,9 @@ class Catalog:
         if rewritten:
             self._journal.acknowledge(place)
             self._journal.shrink()
-        with self._lock:
-            table = self._current()
-            self._neighbours = neighbours  # of the same images: only the seals are others
-        neighbours.stamp(table.place)
-        self._save_rows()
+        table, neighbours = self._save_rows(), self._neighbours
         neighbours.save_hamming(table)
-        if table.n_live > SCANNED and not neighbours.holds_all(table, metric):
+        if table.n > SCANNED and not neighbours.holds_all(table, metric):
             neighbours.build(table, metric, available_cores())
 
     def _survivors(self, journal: Journal, table: Table) -> Iterator[Entry]:

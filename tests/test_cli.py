@@ -239,6 +239,7 @@ def test_every_command_has_help_with_an_example(capsys):
 def test_demo(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("fasthash.demo.DAYS", 12)
     monkeypatch.setattr("fasthash.demo.SIZE", 64)
+    monkeypatch.setattr("fasthash.demo.GALAXIES", 60)
     out = tmp_path / "demo"
     for _ in range(2):  # again into the same folder
         status, text, _ = run(capsys, "demo", "--out", out)
@@ -249,6 +250,9 @@ def test_demo(tmp_path, capsys, monkeypatch):
     for encoder in ("solar", "solar-paper"):
         result = report["evaluation"][f"{encoder}, hash, l2"]
         assert result["precision"] > 2 * result["chance"]
+    for encoder in ("radio", "radio-8"):
+        result = report["radio_evaluation"][encoder]
+        assert result["map"] > 2 * result["chance"]
     assert len(report["search"]["results"]) > 0
     for name in report["pictures"]:
         assert (out / name).read_bytes().startswith(b"\x89PNG")
