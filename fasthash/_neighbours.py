@@ -92,6 +92,7 @@ class Neighbours:
         self._hamming = HammingIndex(n_bits)
         self._stop = -1  # ids below it are in the index, but those of so many dead rows; -1: its file was not read yet
         self._n_dead = 0
+        self._taken: tuple[Place, HammingIndex] | None = None  # the index as it was at a place
 
     def nearest(
         self, table: Table, vectors: NDArray[Any], metric: str, k: int, selection: Selection, exact: bool, threads: int
@@ -166,6 +167,9 @@ class Neighbours:
 
     def _hamming_of(self, table: Table) -> HammingIndex:
         """An index of the table's codes as they are, or at some later moment."""
+        taken = self._taken
+        if taken is not None and taken[0] is table.place:
+            return taken[1]
         with self._loading:
             if self._stop < 0:
                 self._load_hamming(table)
@@ -178,7 +182,8 @@ class Neighbours:
                 held = self._hamming.ids
                 self._hamming.remove(held[table.rows_of(held) < 0])
                 self._n_dead = table.n_dead
-            return self._hamming.snapshot()
+            self._taken = taken = table.place, self._hamming.snapshot()
+            return taken[1]
 
     def _load_hamming(self, table: Table) -> None:
         """The index of the file, where that holds codes of this very table."""

@@ -186,10 +186,12 @@ class Table:
         widths = {name: (array.dtype, array.shape[1:]) for name, array in columns.items()}
         if widths != {name: (array.dtype, array.shape[1:]) for name, array in self.columns.items()}:
             raise CorruptFileError(f"{path}: not the rows of this catalog")
-        n = len(columns["ids"])
-        place = Place(meta["seq"], bytes.fromhex(meta["seal"]))
-        counts = meta["n_dead"], meta["n_changes"]
-        return Table(place, n, columns, tuple(meta["label_names"]), *counts, place.seq)
+        try:
+            place = Place(meta["seq"], bytes.fromhex(meta["seal"]))
+            counts = meta["n_dead"], meta["n_changes"]
+            return Table(place, len(columns["ids"]), columns, tuple(meta["label_names"]), *counts, place.seq)
+        except (KeyError, ValueError) as error:
+            raise CorruptFileError(f"{path}: not rows as this fasthash keeps them: {error}") from error
 
 
 def checks(details: Iterable[Any]) -> NDArray[np.uint64]:

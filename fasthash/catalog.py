@@ -122,8 +122,6 @@ class Catalog:
         self._folding: threading.Thread | None = None
         self._table: Table
         self._restart()
-        with contextlib.suppress(FastHashError):
-            self._table = self._table.load(path / _CACHE / _ROWS)
 
     def _restart(self) -> None:
         """Forget all that was read."""
@@ -222,16 +220,25 @@ class Catalog:
         with self._lock:
             version = self._journal.version()
             if version != self._version:
-                try:
-                    self._table = self._read_on()
-                except Rewritten:
-                    self._restart()
-                    self._table = self._read_on()
+                self._table = self._read()
                 self._version = version
             return self._table
 
-    def _read_on(self) -> Table:
-        return self._table.after(self._journal.after(self._table.place), self.encoder.binarize)
+    def _read(self) -> Table:
+        """The table of all that is in the journal: going on from what was read before, else from its file."""
+        if self._table.place != START:
+            with contextlib.suppress(Rewritten):
+                return self._read_on(self._table)
+            self._restart()
+        cached = self._empty()
+        with contextlib.suppress(FastHashError):
+            cached = cached.load(self.path / _CACHE / _ROWS)
+        with contextlib.suppress(Rewritten):
+            return self._read_on(cached)
+        return self._read_on(self._empty())
+
+    def _read_on(self, table: Table) -> Table:
+        return table.after(self._journal.after(table.place), self.encoder.binarize)
 
     def _holds(self, place: Place) -> bool:
         with self._lock:
