@@ -430,7 +430,7 @@ class Catalog:
             table = self._current()
             place = append(connection, table.place, entries(table))
         self._journal.acknowledge(place)
-        if self._is_worth_a_file(table) and not (self._folding and self._folding.is_alive()):
+        if self._is_worth_a_file(table) and not self.is_folding:
             self._folding = threading.Thread(target=self._fold, name="fasthash fold")
             self._folding.start()
 
@@ -471,6 +471,11 @@ class Catalog:
                 yield entry._replace(label=table.label(row))
 
     # ---- caches: where they cannot be written, all works without
+
+    @property
+    def is_folding(self) -> bool:
+        """Whether caches are being brought up to what was added: `close` waits for it."""
+        return self._folding is not None and self._folding.is_alive()
 
     def _is_worth_a_file(self, table: Table) -> bool:
         return table.place.seq - table.cached > max(_WORTH_A_FILE, table.cached // 8)

@@ -158,6 +158,8 @@ def _add_to(catalog: Any, args: argparse.Namespace) -> None:
     warn(f"{path}: its content is in the catalog already" for path in report.known)
     report_skipped(report.failures, done=len(report.added) + len(report.known))
     print(f"{catalog.path}: {len(report.added)} images added, {len(catalog)} in all, encoder {catalog.encoder.name}")
+    if catalog.is_folding:
+        say("what keeps searches fast is being renewed; all images are on the disk already")
 
 
 def add_search(verbs: Any) -> None:
