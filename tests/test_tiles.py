@@ -34,10 +34,14 @@ DISK = {"CRPIX1": 150.5, "CRPIX2": 140.25, "CDELT1": 1, "CDELT2": 1, "RSUN_OBS":
 
 
 def by_astropy(data, index):
+    """Its pixels as float32; all NaN where it fails (8-bit integers with a sign and BLANK)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with fits.open(io.BytesIO(data), memmap=False) as hdus, np.errstate(all="ignore"):
-            return np.ascontiguousarray(hdus[index].data, np.float32)
+            try:
+                return np.ascontiguousarray(hdus[index].data, np.float32)
+            except ValueError:
+                return np.full(hdus[index].shape, np.nan, np.float32)
 
 
 def bits(pixels):
