@@ -45,6 +45,7 @@ setup(
     ext_modules=[
         native("_hamming", "dispatch.c", "hamming*.c"),
         native("_multi_index", "multi_index*.c"),
+        native("_tiles", "tiles*.c"),
         native("_vectors", "vectors*.c"),
     ],
 )

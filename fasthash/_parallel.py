@@ -38,6 +38,33 @@ def map_jobs(work: Callable[[J], R], jobs: Sequence[J], threads: int) -> list[R]
     return results
 
 
+def fold_jobs(
+    start: Callable[[], Callable[[J], R]], jobs: Sequence[J], add: Callable[[R], object], threads: int
+) -> None:
+    """``add(work(job))`` for every job, on so many threads; ``start()`` gives each thread its ``work``.
+
+    Results are added in the order of the jobs, one at a time, so that sums of floats do not depend on the threads.
+    """
+    waiting = iter(enumerate(jobs))
+    done: dict[int, R] = {}
+    lock = _thread.allocate_lock()
+    due = 0
+
+    def take(_: int) -> None:
+        nonlocal due
+        work = start()
+        for i, job in waiting:
+            result = work(job)
+            with lock:
+                done[i] = result
+                while due in done:
+                    add(done.pop(due))
+                    due += 1
+
+    threads = min(threads, len(jobs))
+    map_jobs(take, range(threads), threads)
+
+
 def _start(work: Callable[[], None]) -> _thread.LockType:
     """Run ``work`` on a new thread; the lock that comes back can be had when it is done."""
     end = _thread.allocate_lock()

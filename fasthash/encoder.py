@@ -23,7 +23,7 @@ from fasthash._parallel import map_ahead, map_jobs
 from fasthash._validation import as_vectors, check_threads
 from fasthash.codes import binarize, binarize_percentile
 from fasthash.errors import ArgumentError, EncoderError, FastHashError
-from fasthash.io import DEFAULT_LIMITS, Image, Limits, as_image, read_image
+from fasthash.io import DEFAULT_LIMITS, Image, Limits, as_image, open_image
 
 ENCODERS = Path(__file__).parent / "encoders"
 
@@ -142,7 +142,7 @@ class Encoder:
         images : one image or a sequence of them
             Arrays (H, W) or (n, H, W), paths, SunPy maps, or :class:`fasthash.io.Image`, in any mix.
         num_threads : int
-            Images that are read and described at a time; -1: as many as there are cores.
+            Images that are read and described at a time, or of a single image its bands; -1: one for each core.
 
         Returns
         -------
@@ -155,13 +155,15 @@ class Encoder:
         """
         sources = _as_list(images)
 
+        threads = check_threads(num_threads)
+
         def describe(i: int) -> NDArray[np.float32]:
             try:
-                return self.front_end.describe(as_image(sources[i]))
+                return self.front_end.describe(as_image(sources[i]), max(1, threads // len(sources)))
             except ArgumentError as error:
                 raise ArgumentError(f"images[{i}]: {error}") from error
 
-        with ThreadPoolExecutor(check_threads(num_threads)) as pool:
+        with ThreadPoolExecutor(threads) as pool:
             inputs = list(pool.map(describe, range(len(sources))))
         return self.encode_inputs(np.stack(inputs), num_threads) if inputs else np.empty((0, self.dim), np.float32)
 
@@ -301,9 +303,9 @@ def describe_files(
 
 
 def _describe_file(front_end: FrontEnd, path: str, limits: Limits) -> tuple[Image, NDArray[np.float32]]:
-    image = read_image(path, limits)
+    image = open_image(path, limits, digest=True)
     row = front_end.describe(image)
-    return replace(image, pixels=np.empty((0, 0), np.float32)), row
+    return replace(image, source=np.empty((0, 0), np.float32)), row
 
 
 def shipped_encoders() -> list[str]:
