@@ -1,6 +1,6 @@
 # make demo   the main job on simulated data, with pictures, in fasthash-demo/
 # make test   lint, types and every test
-# make bench  the benchmarks, beside their peers
+# make bench  the benchmarks, beside their peers; the figures in the documentation follow.  make bench-quick   the short ones
 # make sanitize, make old-cpus   the tests of the kernels with every access checked, and on processors of long ago
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 KERNELS := fasthash/_machine_code.py fasthash/_grid.py fasthash/solar/_cells.py fasthash/solar/_drawing.py
 NATIVE := setup.py pyproject.toml $(wildcard csrc/* fasthash/*.pyx) $(KERNELS)
 
-.PHONY: demo test bench sanitize old-cpus install solar solar-paper radio radio-8 ablation clean
+.PHONY: demo test bench bench-quick sanitize old-cpus install solar solar-paper radio radio-8 ablation clean
 .DELETE_ON_ERROR:
 
 install: $(VENV)/installed
@@ -32,7 +32,10 @@ test: install
 	$(BIN)/python -m pytest
 
 bench: install
-	$(BIN)/python -m pytest benchmarks -o python_files='bench_*.py' -m 'not large' --benchmark-json=benchmarks/latest.json
+	$(BIN)/python -m pytest benchmarks -o python_files='bench_*.py' -m 'not large' --store
+
+bench-quick: install
+	$(BIN)/python -m pytest benchmarks -o python_files='bench_*.py' -m 'not large and not slow'
 
 # A build of its own, in which an access out of bounds or an undefined operation ends the process. Leaks are not looked
 # for: the kernels allocate nothing, and Python leaves much at exit. libstdc++ is there for the exceptions of nmslib, which

@@ -191,14 +191,15 @@ def _in_folder(folder: str, problems: list[str]) -> Iterator[str]:
     for parent, folders, names in os.walk(folder, onerror=note):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
-            if _is_image_name(name):
+            if is_image_name(name):
                 found = True
                 yield os.path.join(parent, name)
     if not found and len(problems) == before:
         problems.append(f"{folder}: no images in this folder (looked for {', '.join(SUFFIXES)})")
 
 
-def _is_image_name(name: str) -> bool:
+def is_image_name(name: str) -> bool:
+    """Whether a file of this name in a folder is taken for an image: by its suffix, and not hidden."""
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
@@ -208,7 +209,7 @@ def _in_zip(path: str, problems: list[str]) -> Iterator[str]:
     except ReadError as error:
         problems.append(f"{path}: {error}")
         return
-    found = [name for name in names if _is_image_name(name.rpartition("/")[2]) and "__MACOSX/" not in name]
+    found = [name for name in names if is_image_name(name.rpartition("/")[2]) and "__MACOSX/" not in name]
     if not found:
         problems.append(f"{path}: no images in this zip")
     for name in found:

@@ -34,6 +34,20 @@ def test_an_error_is_raised_when_all_have_ended(threads):
     assert sorted(done) == ([0] if threads == 1 else [0, 2, 3, 4, 5])
 
 
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("n", [0, 1, 7, 40])
+def test_a_fold_adds_in_the_order_of_the_jobs(n, threads):
+    started, added = [], []
+
+    def start():
+        started.append(threading.get_ident())
+        return lambda job: job * job
+
+    fold_jobs(start, range(n), added.append, threads)
+    assert added == [job * job for job in range(n)]
+    assert len(started) == min(threads, n) or n == 0
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 def test_jobs_without_end_are_taken_a_few_ahead(threads):
     asked = []
@@ -53,17 +67,3 @@ def test_jobs_without_end_are_taken_a_few_ahead(threads):
 def test_an_error_ends_jobs_that_are_ahead():
     with pytest.raises(ZeroDivisionError):
         list(map_ahead(lambda job: 1 // job, [3, 2, 1, 0, 5], 2))
-
-
-@pytest.mark.parametrize("threads", [1, 2, 5])
-@pytest.mark.parametrize("n", [0, 1, 7, 40])
-def test_a_fold_adds_in_the_order_of_the_jobs(n, threads):
-    started, added = [], []
-
-    def start():
-        started.append(threading.get_ident())
-        return lambda job: job * job
-
-    fold_jobs(start, range(n), added.append, threads)
-    assert added == [job * job for job in range(n)]
-    assert len(started) == min(threads, n) or n == 0
