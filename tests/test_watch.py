@@ -220,12 +220,12 @@ def test_released_files_are_tried_again(folder, catalog, capsys):
 POISON = """
 import os, sys, time
 import fasthash.encoder as encoder
-read = encoder.read_image
-def poisoned(path, limits):
+read = encoder.open_image
+def poisoned(path, limits, **options):
     if path.endswith("/hang.npy"): time.sleep(1000)
     if path.endswith("/crash.npy"): os.kill(os.getpid(), 11)
-    return read(path, limits)
-encoder.read_image = poisoned
+    return read(path, limits, **options)
+encoder.open_image = poisoned
 """
 
 
