@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fasthash._version import __version__
-from fasthash.cli import archive, classify, evaluate, exchange, radio, solar, watch
+from fasthash.cli import archive, classify, evaluate, exchange, profile, radio, solar, watch
 from fasthash.cli._common import COMMON, Parser, group, print_json, say, verb
 from fasthash.errors import FastHashError
 
@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     solar.add_fetch(fetching)
     radio.add_fetch(fetching)
     _add_info(verbs)
+    profile.add_profile(verbs)
     training = group(verbs, "train", "Train an encoder (needs fasthash[train]).")
     solar.add_train(training)
     radio.add_train(training)
