@@ -4,6 +4,7 @@ An image goes in, a short hash comes out in about the time it takes to read the 
 an archive follow in microseconds. Heavy dependencies are imported by the calls that need them, not here.
 """
 
+from fasthash._training import write_encoder
 from fasthash._version import __version__
 from fasthash.catalog import Catalog
 from fasthash.codes import binarize, binarize_percentile, pack_bits, unpack_bits
@@ -49,4 +50,5 @@ __all__ = [
     "shipped_encoders",
     "simd_level",
     "unpack_bits",
+    "write_encoder",
 ]
