@@ -34,17 +34,18 @@ def table(name: str, results: str) -> str:
     """The table of that name, for a page that has the stored runs at ``results``."""
     rows, runs = TABLES[name]() if name in TABLES else everything(name)
     head, *body = ["| " + " | ".join(row) + " |" for row in rows]
-    origins = [origin(run, f"{results}/{run}.json") for run in runs]
-    return "\n".join([head, "|" + "---|" * len(rows[0]), *body, "", "\\\n".join(origins), ""])
+    return "\n".join([head, "|" + "---|" * len(rows[0]), *body, "", origin(runs, results), ""])
 
 
-def origin(name: str, file: str) -> str:
-    """Where the figures of a run come from, in a line."""
-    run = stored(name)
-    machine = run["environment"]
-    load = f"load {machine['load_before']} before and {machine['load_after']} after"
-    where = f"{machine['processor']}, {machine['simd_level']}, {machine['cores']} cores, {load}"
-    return f"<sub>[{name}.json]({file}): `{run['command']}`, {run['date']}, {where}</sub>"
+def origin(names: list[str], results: str) -> str:
+    """Where the figures of some runs come from: their files, machine and load, and the command if it is one run."""
+    runs = [stored(name) for name in names]
+    files = ", ".join(f"[{name}]({results}/{name}.json)" for name in names)
+    command = f"`{runs[0]['command']}`, " if len(runs) == 1 else ""
+    machine = runs[0]["environment"]
+    load = max(run["environment"][when] for run in runs for when in ("load_before", "load_after"))
+    where = f"{machine['processor']}, {machine['simd_level']}, {machine['cores']} cores, load up to {load}"
+    return f"<sub>{files}: {command}{runs[0]['date']}, {where}</sub>"
 
 
 def number(value: float) -> str:

@@ -69,7 +69,11 @@ def signature(name: str, item: Any) -> str:
 def plain(argument: inspect.Parameter) -> inspect.Parameter:
     """Without its type; a default that is a function has no address."""
     default = getattr(argument.default, "__name__", None) if callable(argument.default) else None
-    named = inspect.Parameter.empty if argument.default is inspect.Parameter.empty else Word(default or repr(argument.default))
+    named = (
+        inspect.Parameter.empty
+        if argument.default is inspect.Parameter.empty
+        else Word(default or repr(argument.default))
+    )
     return argument.replace(annotation=inspect.Parameter.empty, default=named)
 
 

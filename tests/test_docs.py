@@ -59,7 +59,11 @@ def test_commands_are_understood(page):
 
 
 def examples(page):
-    return [found for found in BLOCK.finditer(page.read_text(encoding="utf-8")) if found["language"] in ("python", "console")]
+    return [
+        found
+        for found in BLOCK.finditer(page.read_text(encoding="utf-8"))
+        if found["language"] in ("python", "console")
+    ]
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if examples(page)], ids=ids)
