@@ -269,7 +269,8 @@ class HNSWIndex(FlatIndex):
         self.M = check_int("M", M, 2, 256)
         self.ef_construction = check_int("ef_construction", ef_construction, 1, 100_000)
         self.ef = ef
-        self._graph: _Graph | None = None
+        self._graph: Graph | None = None
+        self._graph_file: NDArray[np.uint8] | None = None  # of a graph that came from a file, for the next file
         self._building = threading.Lock()
 
     @property
@@ -300,7 +301,7 @@ class HNSWIndex(FlatIndex):
         if graph is None or rows is not None or k * _SCAN_FRACTION > graph.n_nodes:
             return super().search(queries, k, threads, rows)
         keys, short = np.empty((len(queries), k), np.uint64), []
-        tail = np.arange(graph.n_rows, len(vectors))
+        tail = np.arange(graph.stop, len(vectors))
         level, code = _LEVELS[simd_level()], METRIC_CODES[self.metric]
         for i, found in enumerate(graph.candidates(queries, max(k, self._ef), threads)):
             if len(found) < k:
@@ -316,31 +317,39 @@ class HNSWIndex(FlatIndex):
         """Build the graph over all vectors now, if any are not in it yet and there are more than 5000."""
         threads = check_threads(num_threads)
         with self._building:
-            if self._graph is None or self._graph.n_rows < self.ntotal:
+            if self._graph is None or self._graph.stop < self.ntotal:
                 self._build(threads)
 
     def _is_due(self) -> bool:
-        covered = 0 if self._graph is None else self._graph.n_rows
+        covered = 0 if self._graph is None else self._graph.stop
         return self.ntotal - covered > max(_SCAN_ROWS, covered // _TAIL_FRACTION)
 
     def _build(self, threads: int) -> None:
         if self.ntotal > _SCAN_ROWS:
-            self._graph = _Graph.build(self._vectors, self.metric, self.M, self.ef_construction, threads)
+            self._graph = Graph.build(self._vectors, self.metric, self.M, self.ef_construction, threads)
+            self._graph_file = None
 
     def _extras(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         with self._building:
             if self._is_due():
                 self._build(check_threads(-1))
-            graph = self._graph
+            graph, file = self._graph, self._graph_file
         if graph is None:
             return {}, {}
-        meta = {"graph_rows": graph.n_rows, "graph_maker": _maker()}
-        return meta, {"graph": graph.file(), "outside": graph.outside}
+        if file is None:
+            with _file_for_nmslib() as path:
+                graph.write(path)
+                file = np.fromfile(path, np.uint8)
+        meta = {"graph_rows": graph.stop, "graph_maker": graph_maker()}
+        return meta, {"graph": file, "outside": graph.outside}
 
     def _restore(self, meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
-        if "graph" in arrays and meta["graph_maker"] == _maker():
+        if "graph" in arrays and meta["graph_maker"] == graph_maker():
             file, outside = arrays["graph"].copy(), arrays["outside"].copy()  # not views of the whole container
-            self._graph = _Graph(self.metric, meta["graph_rows"], outside, file)
+            with _file_for_nmslib() as path:
+                file.tofile(path)
+                rows = meta["graph_rows"]
+                self._graph, self._graph_file = Graph(self.metric, rows, rows - len(outside), outside, path), file
 
 
 # ---------------------------------------------------------------- nmslib
@@ -367,7 +376,8 @@ def _nmslib() -> Any:
     return nmslib
 
 
-def _maker() -> str:
+def graph_maker() -> str:
+    """What wrote a graph's file, which no other can be trusted to read."""
     return f"nmslib {_nmslib().__version__}, {sys.byteorder}"
 
 
@@ -392,45 +402,44 @@ def _as_points(vectors: Floats, metric: str) -> tuple[Floats, NDArray[np.bool_]]
     return (vectors / norms[:, np.newaxis]).astype(np.float32), some
 
 
-class _Graph:
-    """An nmslib HNSW graph over the first ``n_rows`` vectors of an index but those ``outside``; it never changes.
+class Graph:
+    """An nmslib HNSW graph over the vectors of ids below ``stop`` but those ``outside``; it never changes.
 
     nmslib checks no dimension, forgets its query-time parameters when loading, returns rows shorter than k, saves
     another graph than the one it has loaded, and links copies of a point only to each other. So it is given checked and
     distinct points, ef is set before each search that needs another, `candidates` promises no number of them, and a
-    loaded graph keeps its file.
+    loaded graph is not saved again.
     """
 
-    def __init__(self, metric: str, n_rows: int, outside: Ints, file: NDArray[np.uint8] | None = None) -> None:
-        self.n_rows, self.outside, self.n_nodes = n_rows, outside, n_rows - len(outside)
-        self.metric, self._file = metric, file
+    def __init__(self, metric: str, stop: int, n_nodes: int, outside: Ints, path: PathLike | None = None) -> None:
+        self.metric, self.stop, self.n_nodes, self.outside = metric, stop, n_nodes, outside
         self._asking, self._ef = threading.Lock(), 0
         self._handle = _nmslib().init(method="hnsw", space="l2")  # of unit vectors, l2 is cosine with more digits
-        if file is not None and len(file):
-            with _file_for_nmslib() as path:
-                file.tofile(path)
-                self._handle.loadIndex(str(path))
+        if path is not None and n_nodes:
+            self._handle.loadIndex(os.fspath(path))
 
     @classmethod
-    def build(cls, vectors: Floats, metric: str, M: int, ef_construction: int, threads: int) -> "_Graph":
+    def build(
+        cls, vectors: Floats, metric: str, M: int, ef_construction: int, threads: int, ids: Ints | None = None
+    ) -> "Graph":
+        """Over these vectors, whose ids rise: by default their row numbers."""
+        ids = np.arange(len(vectors)) if ids is None else ids
         points, held = _as_points(vectors, metric)
         points = points + np.float32(0)  # no negative zeros: equal points have equal bytes
         packed = points.view(np.dtype((np.void, points.itemsize * points.shape[1])))[:, 0]
         inside = np.zeros(len(points), np.bool_)
         inside[np.unique(packed, return_index=True)[1]] = True  # the first of equal points
-        inside &= held
-        inside[2**31 :] = False  # nmslib's row numbers are int32
-        rows = np.flatnonzero(inside)
-        graph = cls(metric, len(vectors), np.flatnonzero(~inside))
+        inside &= held & (ids < 2**31)  # nmslib's numbers are int32
+        # Frames of one day added one after the other would be linked to each other only, and many never be found.
+        rows = np.random.default_rng(0).permutation(np.flatnonzero(inside))
+        graph = cls(metric, int(ids[-1]) + 1 if len(ids) else 0, len(rows), ids[~inside])
         if len(rows):
-            graph._handle.addDataPointBatch(points[rows], rows.astype(np.int32))
+            graph._handle.addDataPointBatch(points[rows], ids[rows].astype(np.int32))
             graph._handle.createIndex({"M": M, "efConstruction": ef_construction, "indexThreadQty": threads})
-        else:
-            graph._file = np.empty(0, np.uint8)
         return graph
 
     def candidates(self, queries: Floats, ef: int, threads: int) -> Iterator[NDArray[np.int32]]:
-        """The rows of each query's best ef nodes or fewer; none where nmslib's float32 cannot be trusted."""
+        """The ids of each query's best ef nodes or fewer; none where nmslib's float32 cannot be trusted."""
         points, held = _as_points(queries, self.metric)
         for start in range(0, len(points), _BATCH):
             batch = points[start : start + _BATCH]
@@ -439,13 +448,12 @@ class _Graph:
                     self._handle.setQueryTimeParams({"efSearch": ef})
                     self._ef = ef
                 hits = self._handle.knnQueryBatch(batch, ef, num_threads=min(threads, len(batch)))
-            for (rows, _), trusted in zip(hits, held[start:], strict=False):
-                yield rows if trusted else rows[:0]
+            for (found, _), trusted in zip(hits, held[start:], strict=False):
+                yield found if trusted else found[:0]
 
-    def file(self) -> NDArray[np.uint8]:
-        """The bytes of nmslib's file."""
-        if self._file is not None:
-            return self._file
-        with _file_for_nmslib() as path:
-            self._handle.saveIndex(str(path))
-            return np.fromfile(path, np.uint8)
+    def write(self, path: PathLike) -> None:
+        """Write nmslib's file; not for a graph that came from one."""
+        if self.n_nodes:
+            self._handle.saveIndex(os.fspath(path))
+        else:
+            Path(path).touch()

@@ -327,7 +327,7 @@ def test_hnsw_recall_and_distances(metric):
     both = clustered(np.random.default_rng(0), 7200, 32).astype(np.float32)
     vectors, queries = both[:7000], both[7000:]
     index = hnsw(vectors, metric)
-    assert index._graph.n_rows == 7000
+    assert index._graph.stop == 7000
     found = index.search(queries, 10)
     assert_true_distances(found, queries, vectors, metric)
     assert recall_at_k(found[1], knn(queries, vectors, 10, metric)[1]) >= 0.99
@@ -419,10 +419,10 @@ def test_rows_added_after_the_graph_are_found(metric):
         found = index.search(new, 3)
         rows = np.arange(stop - 20, stop)
         nearest_is_itself = found[1][:, 0] == rows
-        assert nearest_is_itself[rows >= index._graph.n_rows].all()  # those are scanned
+        assert nearest_is_itself[rows >= index._graph.stop].all()  # those are scanned
         assert nearest_is_itself.mean() >= 0.8  # a graph may miss one, and no two builds are alike
         assert_true_distances(found, new, vectors[:stop], metric)
-        assert index._graph.n_rows == {1001: 1000, 1200: 1000, 1300: 1000, 1301: 1301, 2000: 2000}[stop]
+        assert index._graph.stop == {1001: 1000, 1200: 1000, 1300: 1000, 1301: 1301, 2000: 2000}[stop]
 
 
 @both_metrics
@@ -445,7 +445,7 @@ def test_hnsw_save_and_load(kind, metric, tmp_path):
         loaded.save(tmp_path / "again")  # what was loaded can be saved again
         loaded = HNSWIndex.load(tmp_path / "again")
     loaded.add(vectors[1100:])
-    assert loaded._graph.n_rows == 1100
+    assert loaded._graph.stop == 1100
     distances, indices = loaded.search(vectors[1100:], 3)
     assert_true_distances((distances, indices), vectors[1100:], vectors, metric)
     assert (distances[:, 0] < 1e-7).all() or kind == "zeros"
@@ -467,7 +467,7 @@ def test_save_builds_the_graph_that_a_search_would(tmp_path):
 def test_a_graph_of_another_nmslib_is_built_anew(tmp_path, monkeypatch):
     vectors, queries = draw("clustered", 1000, 16)
     hnsw(vectors).save(tmp_path / "index")
-    monkeypatch.setattr(module, "_maker", lambda: "nmslib 3")
+    monkeypatch.setattr(module, "graph_maker", lambda: "nmslib 3")
     loaded = HNSWIndex.load(tmp_path / "index")
     assert loaded._graph is None
     assert recall_at_k(loaded.search(queries, 10)[1], knn(queries, vectors, 10, "l2")[1]) > 0.95
