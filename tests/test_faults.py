@@ -33,7 +33,7 @@ def test_writes_that_fail_are_told_and_cost_nothing_acknowledged():
 
 
 def test_damage_is_told_or_mended():
-    report = run("damage", "--count", "12")
+    report = run("damage", "--count", "8")
     assert {"encoder.onnx", "catalog.sqlite", "catalog.sqlite-wal", "cache/rows"} <= set(report["files"])
 
 
