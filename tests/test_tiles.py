@@ -68,7 +68,7 @@ def test_every_bit_is_as_astropy_has_it(family, tmp_path):
         image = open_image(path)
         np.testing.assert_array_equal(bits(image.pixels), bits(expected.reshape(image.shape)), err_msg=f"seed {seed}")
         ours += isinstance(image.source, Bands)
-    assert ours > cases / 2  # astropy has not read them for us
+    assert ours > 0.8 * cases  # astropy has not read them for us
 
 
 @pytest.mark.parametrize("tile", [(1, 300), (16, 300), (64, 300), (100, 300), (280, 300), (32, 50), (7, 77)])
