@@ -1,6 +1,7 @@
 # make demo   the main job on simulated data, with pictures, in fasthash-demo/
 # make test   lint, types and every test
 # make bench  the benchmarks, beside their peers; the figures in the documentation follow.  make bench-quick   the short ones
+# make docs   the reference, and the tables of figures
 # make sanitize, make old-cpus   the tests of the kernels with every access checked, and on processors of long ago
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 KERNELS := fasthash/_machine_code.py fasthash/_grid.py fasthash/solar/_cells.py fasthash/solar/_drawing.py
 NATIVE := setup.py pyproject.toml $(wildcard csrc/* fasthash/*.pyx) $(KERNELS)
 
-.PHONY: demo test bench bench-quick sanitize old-cpus install solar solar-paper radio radio-8 ablation clean
+.PHONY: demo test bench bench-quick docs sanitize old-cpus install solar solar-paper radio radio-8 ablation clean
 .DELETE_ON_ERROR:
 
 install: $(VENV)/installed
@@ -34,8 +35,16 @@ test: install
 bench: install
 	$(BIN)/python -m pytest benchmarks -o python_files='bench_*.py' -m 'not large' --store
 
+	$(BIN)/python -m benchmarks.tables
+	$(BIN)/python -m benchmarks.plots
+
 bench-quick: install
 	$(BIN)/python -m pytest benchmarks -o python_files='bench_*.py' -m 'not large and not slow'
+
+# The reference, from the docstrings, and the tables, from the stored runs.
+docs: install
+	$(BIN)/python docs/build_api.py
+	$(BIN)/python -m benchmarks.tables
 
 # A build of its own, in which an access out of bounds or an undefined operation ends the process. Leaks are not looked
 # for: the kernels allocate nothing, and Python leaves much at exit. libstdc++ is there for the exceptions of nmslib, which

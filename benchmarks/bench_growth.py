@@ -11,8 +11,8 @@ import time
 
 import numpy as np
 import pytest
-from bench_hamming_index import built_index, clustered, seconds_each
 
+from benchmarks.bench_hamming_index import built_index, clustered, seconds_each
 from fasthash.evaluation import recall_at_k
 from fasthash.hamming import knn_hamming
 from fasthash.index import FlatIndex, HNSWIndex
@@ -32,7 +32,7 @@ def grown(benchmark):
         benchmark.extra_info.update({name: [row[name] for row in rows] for name in rows[0]})
         large = np.log10([(row["n"], row["us"]) for row in rows if row["n"] >= FITTED_FROM])
         if len(large) > 1:
-            benchmark.extra_info["exponent"] = round(float(np.polyfit(*large.T, 1)[0]), 2)
+            benchmark.extra_info["exponent"] = round(float(np.polyfit(*large.T, 1)[0]), 2) + 0.0
         benchmark.pedantic(lambda: None)  # what is timed is timed above
         print(f"\n{benchmark.extra_info}")
 
@@ -101,7 +101,7 @@ def test_flat(grown):
     grown([10**4, 10**5, 10**6], at)
 
 
-@pytest.mark.parametrize("sizes", [VECTORS, pytest.param([10**6], marks=pytest.mark.large)], ids=["", "million"])
+@pytest.mark.parametrize("sizes", [VECTORS, pytest.param([10**6], marks=pytest.mark.large)], ids=["graph", "million"])
 def test_hnsw(grown, sizes):
     """M = 16, ef_construction = 200, ef = 100; built on two threads."""
 

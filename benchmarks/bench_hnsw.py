@@ -5,9 +5,8 @@
 50 dimensions, k = 10, M = 16, ef_construction = 200; built on two threads, asked on one. "clustered" is what hashes
 look like; "independent" normal coordinates have no structure for a graph to follow, and are the hardest. For every
 library the least ef is sought at which recall@10 is .99, and there they are timed: 1000 queries together, and one by
-one. Then
-all take the same values of ef, for the curve (benchmarks/plots.py draws it). Ours alone measures what it finds once
-more in float64, and orders ties by row.
+one. Then all take the same values of ef, for the curve (benchmarks/plots.py draws it). Ours alone measures what it
+finds once more in float64, and orders ties by row.
 """
 
 import itertools

@@ -10,8 +10,8 @@ matrices.
 import itertools
 
 import pytest
-from bench_hnsw import DIM, K, make_vectors
 
+from benchmarks.bench_hnsw import DIM, K, make_vectors
 from fasthash.index import FlatIndex
 
 N = 20_000

@@ -8,7 +8,8 @@ import time
 from collections import defaultdict
 
 import pytest
-from store import changes, environment, store, stored
+
+from benchmarks.store import changes, environment, store, stored
 
 MOVED = 1.25  # figures that differ by more are listed: less is noise on a shared machine
 

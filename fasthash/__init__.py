@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fasthash._version import __version__
 
 if TYPE_CHECKING:
+    from fasthash._training import write_encoder as write_encoder
     from fasthash.catalog import Catalog as Catalog
     from fasthash.codes import binarize as binarize
     from fasthash.codes import binarize_percentile as binarize_percentile
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 # Which names live where; type checkers read the imports above instead.
 _NAMES = {
+    "_training": ["write_encoder"],
     "catalog": ["Catalog"],
     "codes": ["binarize", "binarize_percentile", "pack_bits", "unpack_bits"],
     "descriptor": ["GridHistogram"],

@@ -47,16 +47,19 @@ def open_bands(found: _fits.Found) -> Bands | None:
 
 
 class _Plain:
-    """Pixels as they lie in the file, ``raw`` (H, W), times ``scale`` plus ``zero``; NaN where they are ``blank``."""
+    """Big-endian pixels of ``source`` from ``body`` on, times ``scale`` plus ``zero``; NaN where they are ``blank``."""
 
     tile_rows = 1
 
-    def __init__(self, raw: NDArray[Any], real: Any, scale: float, zero: float, blank: int | None) -> None:
-        self.shape: tuple[int, int] = raw.shape  # type: ignore[assignment]
-        self._raw, self._real, self._scale, self._zero, self._blank = raw, real, scale, zero, blank
+    def __init__(self, found: _fits.Found, dtype: Any, real: Any, scale: float, zero: float, blank: int | None) -> None:
+        self.shape = found.shape
+        self._source, self._body, self._dtype = found.content, found.body, np.dtype(dtype)
+        self._real, self._scale, self._zero, self._blank = real, scale, zero, blank
 
     def read(self, first: int, last: int, out: NDArray[np.float32]) -> None:
-        values = self._raw[first:last]
+        size = self.shape[1] * self._dtype.itemsize
+        data = self._source.read(self._body + first * size, self._body + last * size)
+        values = np.frombuffer(data, self._dtype).reshape(out.shape)
         with np.errstate(all="ignore"):  # what becomes infinite is refused later
             if (self._scale, self._zero, self._blank) != (1, 0, None):
                 raw, values = values, values.astype(self._real)
@@ -74,9 +77,8 @@ def _plain(found: _fits.Found) -> Bands | None:
     scaling = _scaling(found.cards, bitpix, found.cards.get("BLANK"))
     if scaling is None:
         return None
-    dtype = np.dtype({8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}[bitpix])
-    raw = np.frombuffer(found.content, dtype, math.prod(found.shape)).reshape(found.shape)
-    return _Plain(raw, _real(bitpix), *scaling)
+    dtype = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}[bitpix]
+    return _Plain(found, dtype, _real(bitpix), *scaling)
 
 
 def _bitpix(cards: _fits.Cards, key: str) -> int:

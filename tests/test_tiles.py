@@ -89,6 +89,17 @@ def test_a_file_is_described_as_the_array_of_its_pixels(tile, dtype, tmp_path):
             np.testing.assert_array_equal(front_end.describe(whole, threads), expected)
 
 
+@pytest.mark.parametrize("dtype", ["u1", "i2", "i4", "i8", "f4", "f8"])
+def test_a_plain_file_is_described_as_the_array_of_its_pixels(dtype, tmp_path):
+    path = tmp_path / "sun.fits"
+    field = np.random.default_rng(0).normal(100, 30, (280, 300)).astype(dtype)
+    fits.HDUList([fits.PrimaryHDU(field, fits.Header(DISK))]).writeto(path)
+    for front_end in (FieldMap(16), MagnetogramHistogram(GridHistogram())):
+        expected = front_end.describe(Image(field.astype(np.float32), header=DISK))
+        for threads in (1, 3):
+            np.testing.assert_array_equal(front_end.describe(open_image(path), threads), expected)
+
+
 @pytest.mark.parametrize("rotation", [0, 90, 180.01, 270, -90, 44, 400])
 @pytest.mark.parametrize("shape", [(280, 300), (90, 200), (301, 64)])
 def test_bands_are_counted_as_the_image_that_is_turned_and_masked(rotation, shape):
