@@ -8,7 +8,7 @@ from typing import Any
 from fasthash._progress import Progress
 from fasthash.cli._common import INPUT, READING, THREADS, limits, print_json, say, verb
 from fasthash.cli.radio import DATASET, as_radio_encoder, chosen
-from fasthash.errors import ArgumentError, FastHashError
+from fasthash.errors import ArgumentError, FastHashError, ReadError
 
 _REPORT, _PICTURE = "report.json", "comparison.png"
 
@@ -33,7 +33,9 @@ def _solar(args: argparse.Namespace) -> None:
     from fasthash.solar.reproduce import reproduce_solar
 
     out, encoders = _prepare(args, ("solar", "solar-paper"))
-    frames, problems = find_images(args.frames) if args.frames else ([], [])
+    frames, problems = find_images(args.frames) if args.frames else (None, [])
+    if frames == []:
+        raise ReadError(problems[-1])
     report, rows = reproduce_solar(frames, encoders, limits(args), Progress)
     report["left_out"] = [*problems, *report["left_out"]]
     columns = {"precision": "precision", "6 h apart": "precision_6h"}
