@@ -1,7 +1,10 @@
-"""Threads over the jobs of one call."""
+"""Threads over the jobs of one call, and over a long row of them."""
 
-from collections.abc import Callable, Sequence
+import _thread
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import Any, TypeVar
 
 J = TypeVar("J")
@@ -9,25 +12,81 @@ R = TypeVar("R")
 
 
 def map_jobs(work: Callable[[J], R], jobs: Sequence[J], threads: int) -> list[R]:
-    """``[work(job) for job in jobs]`` on so many threads.
+    """``[work(job) for job in jobs]`` on so many threads; the first error is raised when all have ended.
 
     The calling thread is one of them, and whoever is free takes the next job: waking a thread costs as much as a short
     job, and a core that is slow or late then does fewer. The threads live as long as the call, so a fork meets none.
     """
     results: list[Any] = [None] * len(jobs)
+    errors: list[BaseException] = []
     waiting = iter(enumerate(jobs))
 
     def take() -> None:
-        for i, job in waiting:
-            results[i] = work(job)
+        try:
+            for i, job in waiting:
+                results[i] = work(job)
+        except BaseException as error:
+            errors.append(error)
 
-    helpers = min(threads, len(jobs)) - 1
-    if helpers < 1:
-        take()
-        return results
-    with ThreadPoolExecutor(helpers) as pool:
-        others = [pool.submit(take) for _ in range(helpers)]
-        take()
-        for other in others:
-            other.result()
+    # threading.Thread waits until its thread runs, which on a core that sleeps is as long as a whole job.
+    ends = [_start(take) for _ in range(min(threads, len(jobs)) - 1)]
+    take()
+    for end in ends:
+        end.acquire()
+    if errors:
+        raise errors[0]
     return results
+
+
+def fold_jobs(
+    start: Callable[[], Callable[[J], R]], jobs: Sequence[J], add: Callable[[R], object], threads: int
+) -> None:
+    """``add(work(job))`` for every job, on so many threads; ``start()`` gives each thread its ``work``.
+
+    Results are added in the order of the jobs, one at a time, so that sums of floats do not depend on the threads.
+    """
+    waiting = iter(enumerate(jobs))
+    done: dict[int, R] = {}
+    lock = _thread.allocate_lock()
+    due = 0
+
+    def take(_: int) -> None:
+        nonlocal due
+        work = start()
+        for i, job in waiting:
+            result = work(job)
+            with lock:
+                done[i] = result
+                while due in done:
+                    add(done.pop(due))
+                    due += 1
+
+    threads = min(threads, len(jobs))
+    map_jobs(take, range(threads), threads)
+
+
+def _start(work: Callable[[], None]) -> _thread.LockType:
+    """Run ``work`` on a new thread; the lock that comes back can be had when it is done."""
+    end = _thread.allocate_lock()
+    end.acquire()
+
+    def run() -> None:
+        work()
+        end.release()
+
+    _thread.start_new_thread(run, ())
+    return end
+
+
+def map_ahead(work: Callable[[J], R], jobs: Iterable[J], threads: int) -> Iterator[R]:
+    """``map(work, jobs)`` on threads, in order, never more than a few jobs ahead of what was taken."""
+    rest = iter(jobs)
+    pool = ThreadPoolExecutor(threads)
+    try:
+        futures = deque(pool.submit(work, job) for job in islice(rest, 2 * threads))
+        while futures:
+            result = futures.popleft().result()
+            futures.extend(pool.submit(work, job) for job in islice(rest, 1))
+            yield result
+    finally:  # whoever takes no more need not wait for what is left
+        pool.shutdown(cancel_futures=True)

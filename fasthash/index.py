@@ -4,24 +4,19 @@ Every distance that leaves this module comes from one kernel (csrc/vectors.h say
 once to float32, the same bits for the same two vectors wherever they are met. A graph only proposes rows.
 """
 
-import contextlib
-import logging
 import os
-import sys
-import tempfile
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fasthash._graph import Graph
 from fasthash._parallel import map_jobs
 from fasthash._storage import read_container, write_container
 from fasthash._validation import as_subset, as_vectors, check_choice, check_int, check_threads
 from fasthash._vectors import METRIC_CODES, ROW_BITS, available_levels, knn
-from fasthash.errors import ArgumentError, CorruptFileError, FastHashError
+from fasthash.errors import ArgumentError, CorruptFileError
 from fasthash.hamming import best_levels, simd_level
 
 Floats = NDArray[np.float32]
@@ -41,7 +36,6 @@ _WORTH_A_THREAD = 2**20  # coordinates to compare: about as long as it takes to 
 _SCAN_ROWS = 5000  # up to so many rows a scan is about as fast as a graph, and exact
 _SCAN_FRACTION = 50  # for more than 1/50 of all rows, a scan beats a graph
 _TAIL_FRACTION = 8  # a graph is rebuilt when the rows added since exceed 1/8 of its own
-_BATCH = 4096  # queries nmslib is asked at a time, for its answers to stay in bounded memory
 
 
 # ---------------------------------------------------------------- the exact scan
@@ -219,15 +213,15 @@ class FlatIndex:
     def load(cls: type[Index], path: PathLike) -> Index:
         """Read an index back; raises CorruptFileError, naming the file, if any byte of it changed.
 
-        The same queries give the same results as before; but a graph of another nmslib is built anew when needed.
+        The same queries give the same results as before.
         """
         meta, arrays = read_container(path, cls._kind)
         try:
             index = cls(**{name: meta[name] for name in cls._options})
             index.add(arrays["vectors"])
+            index._restore(meta, arrays)
         except (KeyError, ArgumentError) as error:
             raise CorruptFileError(f"{path}: not a {cls._kind} that this fasthash can read: {error}") from error
-        index._restore(meta, arrays)
         return index
 
     def _extras(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -269,7 +263,7 @@ class HNSWIndex(FlatIndex):
         self.M = check_int("M", M, 2, 256)
         self.ef_construction = check_int("ef_construction", ef_construction, 1, 100_000)
         self.ef = ef
-        self._graph: _Graph | None = None
+        self._graph: Graph | None = None
         self._building = threading.Lock()
 
     @property
@@ -299,17 +293,9 @@ class HNSWIndex(FlatIndex):
         vectors = self._vectors
         if graph is None or rows is not None or k * _SCAN_FRACTION > graph.n_nodes:
             return super().search(queries, k, threads, rows)
-        keys, short = np.empty((len(queries), k), np.uint64), []
-        tail = np.arange(graph.n_rows, len(vectors))
-        level, code = _LEVELS[simd_level()], METRIC_CODES[self.metric]
-        for i, found in enumerate(graph.candidates(queries, max(k, self._ef), threads)):
-            if len(found) < k:
-                short.append(i)
-            else:
-                some = np.concatenate([found, graph.outside, tail])
-                knn(level, code, queries[i : i + 1], vectors, some, 0, len(some), keys[i : i + 1])
-        if short:
-            keys[short] = _nearest(queries[short], vectors, self.metric, k, threads)
+        keys, failed = graph.search(_LEVELS[simd_level()], queries, vectors, k, max(k, self._ef), threads)
+        if len(failed):
+            keys[failed] = _nearest(queries[failed], vectors, self.metric, k, threads)
         return _decode(keys)
 
     def build(self, num_threads: int = -1) -> None:
@@ -325,127 +311,15 @@ class HNSWIndex(FlatIndex):
 
     def _build(self, threads: int) -> None:
         if self.ntotal > _SCAN_ROWS:
-            self._graph = _Graph.build(self._vectors, self.metric, self.M, self.ef_construction, threads)
+            self._graph = Graph.build(self._vectors, self.metric, self.M, self.ef_construction, threads)
 
     def _extras(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         with self._building:
             if self._is_due():
                 self._build(check_threads(-1))
             graph = self._graph
-        if graph is None:
-            return {}, {}
-        meta = {"graph_rows": graph.n_rows, "graph_maker": _maker()}
-        return meta, {"graph": graph.file(), "outside": graph.outside}
+        return ({}, {}) if graph is None else graph.for_file()
 
     def _restore(self, meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
-        if "graph" in arrays and meta["graph_maker"] == _maker():
-            file, outside = arrays["graph"].copy(), arrays["outside"].copy()  # not views of the whole container
-            self._graph = _Graph(self.metric, meta["graph_rows"], outside, file)
-
-
-# ---------------------------------------------------------------- nmslib
-
-
-_importing = threading.Lock()
-
-
-def _nmslib() -> Any:
-    """The module, logging warnings only, and imported without the notice on instruction sets that C++ prints."""
-    with _importing, contextlib.ExitStack() as undo:
-        if "nmslib" not in sys.modules:
-            with contextlib.suppress(OSError):  # no stderr at all
-                saved = os.dup(2)
-                undo.callback(os.close, saved)
-                undo.callback(os.dup2, saved, 2)
-                nowhere = os.open(os.devnull, os.O_WRONLY)
-                undo.callback(os.close, nowhere)
-                os.dup2(nowhere, 2)
-        import nmslib
-    logger = logging.getLogger("nmslib")
-    if logger.level == logging.NOTSET:
-        logger.setLevel(logging.WARNING)
-    return nmslib
-
-
-def _maker() -> str:
-    return f"nmslib {_nmslib().__version__}, {sys.byteorder}"
-
-
-@contextlib.contextmanager
-def _file_for_nmslib() -> Iterator[Path]:
-    """A place for the file that nmslib insists on."""
-    with tempfile.TemporaryDirectory(prefix="fasthash-") as folder:
-        try:
-            yield Path(folder) / "graph"
-        except (OSError, RuntimeError) as error:  # nmslib raises RuntimeError when a file cannot be written
-            raise FastHashError(f"{folder}: cannot keep a graph here for the moment: {error}") from error
-
-
-def _as_points(vectors: Floats, metric: str) -> tuple[Floats, NDArray[np.bool_]]:
-    """What nmslib sees, unit vectors for cosine; and which of them its float32 sums can tell apart."""
-    if metric == "l2":
-        greatest = np.maximum.reduce(np.abs(vectors), axis=1)
-        return vectors, (greatest > 1e-15) & (greatest < 1e15)
-    norms = np.sqrt(np.add.reduce(np.square(vectors, dtype=np.float64), axis=1))
-    some = norms > 0.0
-    norms[~some] = 1.0
-    return (vectors / norms[:, np.newaxis]).astype(np.float32), some
-
-
-class _Graph:
-    """An nmslib HNSW graph over the first ``n_rows`` vectors of an index but those ``outside``; it never changes.
-
-    nmslib checks no dimension, forgets its query-time parameters when loading, returns rows shorter than k, saves
-    another graph than the one it has loaded, and links copies of a point only to each other. So it is given checked and
-    distinct points, ef is set before each search that needs another, `candidates` promises no number of them, and a
-    loaded graph keeps its file.
-    """
-
-    def __init__(self, metric: str, n_rows: int, outside: Ints, file: NDArray[np.uint8] | None = None) -> None:
-        self.n_rows, self.outside, self.n_nodes = n_rows, outside, n_rows - len(outside)
-        self.metric, self._file = metric, file
-        self._asking, self._ef = threading.Lock(), 0
-        self._handle = _nmslib().init(method="hnsw", space="l2")  # of unit vectors, l2 is cosine with more digits
-        if file is not None and len(file):
-            with _file_for_nmslib() as path:
-                file.tofile(path)
-                self._handle.loadIndex(str(path))
-
-    @classmethod
-    def build(cls, vectors: Floats, metric: str, M: int, ef_construction: int, threads: int) -> "_Graph":
-        points, held = _as_points(vectors, metric)
-        points = points + np.float32(0)  # no negative zeros: equal points have equal bytes
-        packed = points.view(np.dtype((np.void, points.itemsize * points.shape[1])))[:, 0]
-        inside = np.zeros(len(points), np.bool_)
-        inside[np.unique(packed, return_index=True)[1]] = True  # the first of equal points
-        inside &= held
-        inside[2**31 :] = False  # nmslib's row numbers are int32
-        rows = np.flatnonzero(inside)
-        graph = cls(metric, len(vectors), np.flatnonzero(~inside))
-        if len(rows):
-            graph._handle.addDataPointBatch(points[rows], rows.astype(np.int32))
-            graph._handle.createIndex({"M": M, "efConstruction": ef_construction, "indexThreadQty": threads})
-        else:
-            graph._file = np.empty(0, np.uint8)
-        return graph
-
-    def candidates(self, queries: Floats, ef: int, threads: int) -> Iterator[NDArray[np.int32]]:
-        """The rows of each query's best ef nodes or fewer; none where nmslib's float32 cannot be trusted."""
-        points, held = _as_points(queries, self.metric)
-        for start in range(0, len(points), _BATCH):
-            batch = points[start : start + _BATCH]
-            with self._asking:  # ef belongs to the handle, not to the query
-                if self._ef != ef:
-                    self._handle.setQueryTimeParams({"efSearch": ef})
-                    self._ef = ef
-                hits = self._handle.knnQueryBatch(batch, ef, num_threads=min(threads, len(batch)))
-            for (rows, _), trusted in zip(hits, held[start:], strict=False):
-                yield rows if trusted else rows[:0]
-
-    def file(self) -> NDArray[np.uint8]:
-        """The bytes of nmslib's file."""
-        if self._file is not None:
-            return self._file
-        with _file_for_nmslib() as path:
-            self._handle.saveIndex(str(path))
-            return np.fromfile(path, np.uint8)
+        if "links" in arrays:  # what older files hold instead is built anew
+            self._graph = Graph.from_file(meta, arrays, self._vectors, self.metric)

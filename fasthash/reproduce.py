@@ -119,7 +119,7 @@ def describe_all(
             problems.append(image)
             continue
         found.append({name: _describe(describe, image, spent[name]) for name, describe in descriptors.items()})
-        kept.append(replace(image, pixels=np.empty((0, 0), np.float32)))
+        kept.append(replace(image, source=np.empty((0, 0), np.float32)))
         progress(done)
     if not kept:
         raise FastHashError(problems[-1] if problems else "no image to compare by")

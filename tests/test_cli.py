@@ -228,8 +228,8 @@ def test_a_reader_who_leaves_early_is_no_error(catalog, frames):
 
 
 def test_every_command_has_help_with_an_example(capsys):
-    for verb in (["demo"], ["simulate"], ["fetch", "solar"], ["info"], ["train", "solar"], ["encode"], ["build"],
-                 ["add"], ["search"], ["evaluate", "solar"], ["evaluate", "classes"], ["classify"],
+    for verb in (["demo"], ["simulate"], ["fetch", "solar"], ["info"], ["profile"], ["train", "solar"], ["encode"],
+                 ["build"], ["add"], ["search"], ["evaluate", "solar"], ["evaluate", "classes"], ["classify"],
                  ["regions"]):  # fmt: skip
         status, out, _ = run(capsys, *verb, "--help")
         assert status == 0
@@ -239,6 +239,7 @@ def test_every_command_has_help_with_an_example(capsys):
 def test_demo(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("fasthash.demo.DAYS", 12)
     monkeypatch.setattr("fasthash.demo.SIZE", 64)
+    monkeypatch.setattr("fasthash.demo.GALAXIES", 60)
     out = tmp_path / "demo"
     for _ in range(2):  # again into the same folder
         status, text, _ = run(capsys, "demo", "--out", out)
@@ -249,6 +250,9 @@ def test_demo(tmp_path, capsys, monkeypatch):
     for encoder in ("solar", "solar-paper"):
         result = report["evaluation"][f"{encoder}, hash, l2"]
         assert result["precision"] > 2 * result["chance"]
+    for encoder in ("radio", "radio-8"):
+        result = report["radio_evaluation"][encoder]
+        assert result["map"] > 2 * result["chance"]
     assert len(report["search"]["results"]) > 0
     for name in report["pictures"]:
         assert (out / name).read_bytes().startswith(b"\x89PNG")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fasthash._version import __version__
-from fasthash.cli import archive, classify, evaluate, radio, reproduce, solar
+from fasthash.cli import archive, classify, evaluate, exchange, profile, radio, reproduce, solar, watch
 from fasthash.cli._common import COMMON, Parser, group, print_json, say, verb
 from fasthash.errors import FastHashError
 
@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     solar.add_fetch(fetching)
     radio.add_fetch(fetching)
     _add_info(verbs)
+    profile.add_profile(verbs)
     training = group(verbs, "train", "Train an encoder (needs fasthash[train]).")
     solar.add_train(training)
     radio.add_train(training)
@@ -80,6 +81,10 @@ def _parser() -> argparse.ArgumentParser:
     archive.add_build(verbs)
     archive.add_add(verbs)
     archive.add_search(verbs)
+    exchange.add_export(verbs)
+    exchange.add_import(verbs)
+    watch.add_watch(verbs)
+    watch.add_quarantine(verbs)
     evaluation = group(verbs, "evaluate", "Measure how well hashes retrieve.")
     evaluate.add_solar(evaluation)
     radio.add_evaluation(evaluation)
@@ -97,7 +102,7 @@ def _add_demo(verbs: Any) -> None:
         verbs,
         "demo",
         _demo,
-        "Simulate a Sun, encode, index, search, evaluate and draw it.",
+        "Simulate a Sun and radio galaxies, encode, index, search, evaluate and draw them.",
         "demo --out fasthash-demo",
     )
     parser.add_argument(

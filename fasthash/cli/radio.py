@@ -19,7 +19,7 @@ from fasthash.cli._common import (
     say,
     verb,
 )
-from fasthash.errors import ArgumentError, EncoderError
+from fasthash.errors import ArgumentError
 
 DATASET = "folder or zip whose last folders are Compact, FRI, FRII, Bent (data-balanced/train/FRI/…, FR1 is FRI)"
 
@@ -277,6 +277,7 @@ def _evaluate_radio(args: argparse.Namespace) -> None:
     from fasthash import plots
     from fasthash._validation import check_int
     from fasthash.encoder import load_encoder
+    from fasthash.radio.retrieval import radio_encoder
 
     check_int("-k", args.k, 1)
     if args.percentile is not None and not 0 <= args.percentile <= 100:
@@ -284,9 +285,9 @@ def _evaluate_radio(args: argparse.Namespace) -> None:
     for name in ("sweep", "gallery", "code_lengths"):
         if getattr(args, name):
             check_writable(f"--{name.replace('_', '-')}", getattr(args, name), *plots.SUFFIXES)
-    encoders = [as_radio_encoder(load_encoder(name)) for name in (args.encoder, *args.compare)]
+    encoders = [radio_encoder(load_encoder(name)) for name in (args.encoder, *args.compare)]
     query, reference = (chosen(name, args) for name in ("query", "reference"))
-    runs = [_Run(encoder, query, reference, args) for encoder in encoders]
+    runs = [_retrieve(encoder, query, reference, args) for encoder in encoders]
     main, report = runs[0], runs[0].report()
     answer: dict[str, Any] = {"encoder": main.encoder.name, "percentile": main.percentile}
     answer |= {"reference_codes": args.reference_codes, **report.to_dict()}
@@ -303,8 +304,9 @@ def _evaluate_radio(args: argparse.Namespace) -> None:
         own = None if main.percentile is not None else report.map
         plots.percentile_sweep(percentiles, _curves(reports), report.chance, args.sweep, own=own, title=_title(main))
     if args.gallery:
-        rows = _gallery_rows(main, report)
-        plots.galleries(rows, args.gallery, title=f"Nearest by {_title(main)}; framed: of another class")
+        plots.galleries(
+            main.gallery(report), args.gallery, title=f"Nearest by {_title(main)}; framed: of another class"
+        )
     if args.compare or args.code_lengths:
         reports = [report, *(run.report() for run in runs[1:])]
         answer["compared"] = [
@@ -321,84 +323,41 @@ def _evaluate_radio(args: argparse.Namespace) -> None:
         print(*lines, sep="\n\n")
 
 
-class _Run:
-    """Queries and reference as one encoder hashes them."""
+def _retrieve(encoder: Any, query: Any, reference: Any, args: argparse.Namespace) -> Any:
+    from fasthash.radio.retrieval import Retrieval
 
-    def __init__(self, encoder: Any, query: Any, reference: Any, args: argparse.Namespace) -> None:
-        self.encoder, self.args = encoder, args
-        self.percentile = encoder.percentile if args.percentile is None else args.percentile
-        self.query_hashes, self.query = _hashed(encoder, query, args, "queries")
-        self.reference_hashes, self.reference = _hashed(encoder, reference, args, "reference")
-        self.query_codes = encoder.binarize(self.query_hashes, self.percentile)
-        self.reference_codes = self._of_reference(encoder.binarize(self.reference_hashes, self.percentile))
-
-    def _of_reference(self, codes: Any) -> Any:
-        from fasthash.ranking import label_codes
-
-        by_label = self.args.reference_codes == "labels"
-        return label_codes(codes, self.reference.labels, self.encoder.n_bits) if by_label else codes
-
-    def report(self, rows: Any = slice(None)) -> Any:
-        from fasthash.ranking import evaluate_ranking
-
-        asked, labels = self.query_codes[rows], self.query.labels[rows]
-        known = self.reference_codes, self.reference.labels
-        return evaluate_ranking(
-            asked, labels, *known, self.encoder.n_bits, k=self.args.k, num_threads=self.args.threads
-        )
-
-    def without_duplicates(self) -> Any | None:
-        """The report of the queries that do not stand in the reference; None where all do."""
-        from fasthash.radio.dataset import without
-
-        kept = np.isin(self.query.names, without(self.query, self.reference).names)
-        return self.report(kept) if kept.any() else None
-
-    def sweep(self) -> tuple[Sequence[int], list[Any]]:
-        from fasthash.ranking import evaluate_percentiles
-
-        percentiles = range(0, 101, 5)
-        sets = self.query_hashes, self.query.labels, self.reference_hashes, self.reference.labels
-
-        def binarize(hashes: Any, percentile: float) -> Any:
-            codes = self.encoder.binarize(hashes, percentile)
-            return self._of_reference(codes) if hashes is self.reference_hashes else codes
-
-        n_bits, threads = self.encoder.n_bits, self.args.threads
-        return percentiles, evaluate_percentiles(*sets, n_bits, percentiles, binarize=binarize, num_threads=threads)
+    by_label, show = args.reference_codes == "labels", Progress(f"{encoder.name}: encoded")
+    retrieval = Retrieval(encoder, query, reference, args.percentile, by_label, args.k, args.threads, show)
+    _say_skipped(retrieval.problems)
+    return retrieval
 
 
 def _rank(encoder: Any, query: Any, reference: Any, args: argparse.Namespace) -> Any:
     """A plain report of an encoder by its own bits."""
-    from fasthash.ranking import evaluate_ranking
+    from fasthash.radio.retrieval import Retrieval
 
-    asked, query = _hashed(encoder, query, args, "held out")
-    known, reference = _hashed(encoder, reference, args, "reference")
-    codes = encoder.binarize(asked), query.labels, encoder.binarize(known), reference.labels
-    return evaluate_ranking(*codes, encoder.n_bits, num_threads=args.threads)
-
-
-def _hashed(encoder: Any, images: Any, args: argparse.Namespace, what: str) -> tuple[Any, Any]:
-    """Hashes of the images that can be used, and these images."""
-    inputs, kept = _describe(images, encoder.front_end, args)
-    return encoder.encode_inputs(inputs, args.threads, Progress(f"{encoder.name}: encoded, {what}")), kept
+    show = Progress(f"{encoder.name}: encoded, held out")
+    return Retrieval(encoder, query, reference, num_threads=args.threads, progress=show).report()
 
 
 def _describe(images: Any, front_end: Any, args: argparse.Namespace) -> tuple[Any, Any]:
     from fasthash.radio.dataset import describe_set
 
     inputs, kept, problems = describe_set(images, front_end, args.threads)
+    _say_skipped(problems)
+    return inputs, kept
+
+
+def _say_skipped(problems: Sequence[str]) -> None:
     for line in problems:
         say(f"skipped: {line}")
-    return inputs, kept
 
 
 def _read(path: str, split: str | None, args: argparse.Namespace) -> Any:
     from fasthash.radio.dataset import read_dataset
 
     images = read_dataset(path, split, limits(args), args.threads, Progress(f"{printable(path)}: read"))
-    for line in images.problems:
-        say(f"skipped: {line}")
+    _say_skipped(images.problems)
     return images
 
 
@@ -418,21 +377,12 @@ def chosen(name: str, args: argparse.Namespace) -> Any:
     return images.split(split)
 
 
-def as_radio_encoder(encoder: Any) -> Any:
-    """The encoder itself, if it is one of radio galaxies; else EncoderError."""
-    from fasthash.radio.cutout import Cutout
-
-    if not isinstance(encoder.front_end, Cutout):
-        raise EncoderError(f"{encoder.source}: not an encoder of radio galaxies")
-    return encoder
-
-
 # ---- what is shown -------------------------------------------------------------------------------------------------
 
 
-def _title(run: _Run) -> str:
+def _title(run: Any) -> str:
     how = "thresholds of its own" if run.percentile is None else f"percentile {run.percentile:g} of each image"
-    labels = ", reference codes from labels" if run.args.reference_codes == "labels" else ""
+    labels = ", reference codes from labels" if run.codes_from_labels else ""
     return f"{run.encoder.name}, {run.encoder.n_bits} bits, {how}{labels}"
 
 
@@ -449,10 +399,10 @@ def _curves(reports: Sequence[Any]) -> dict[str, list[float]]:
     return {text: [each[name] for each in scores] for name, text in names.items()}
 
 
-def _ranking_table(run: _Run, report: Any) -> str:
+def _ranking_table(run: Any, report: Any) -> str:
     numbers, (low, high) = report.to_dict(), report.ci95
     lines = [f"{_title(run)}: {report.n_query} queries, {report.n_reference} reference images"]
-    if run.args.reference_codes == "labels":
+    if run.codes_from_labels:
         lines.append("the reference has the codes of its classes: NOT the paper's protocol, compare with nothing else")
     if report.n_unmatched:
         lines.append(f"{report.n_unmatched} queries left out: the reference has none of their class")
@@ -492,7 +442,7 @@ def _duplicates_line(report: Any, rest: Any | None) -> str:
     return f"without the {dropped} queries that stand in the reference: mAP {rest.map:.3f}, chance {rest.chance:.3f}"
 
 
-def _comparison_table(runs: Sequence[_Run], reports: Sequence[Any]) -> str:
+def _comparison_table(runs: Sequence[Any], reports: Sequence[Any]) -> str:
     lines = [f"{'encoder':<20} {'bits':>5} {'mAP':>6}   95 % interval"]
     for run, report in zip(runs, reports, strict=True):
         low, high = report.ci95
@@ -503,28 +453,3 @@ def _comparison_table(runs: Sequence[_Run], reports: Sequence[Any]) -> str:
             spread = f"mean {np.mean(alike):.3f}, standard deviation {np.std(alike, ddof=1):.3f}"
             lines.append(f"{len(alike)} of {bits} bits: {spread}")
     return "\n".join(lines)
-
-
-def _gallery_rows(run: _Run, report: Any) -> list[list[Any]]:
-    """Of each class the query of median average precision, and its eight nearest, ties in random order."""
-    from fasthash.hamming import knn_hamming
-    from fasthash.io import Image
-    from fasthash.plots import Picture
-
-    def view(images: Any, row: int) -> Any:
-        return run.encoder.front_end.picture(Image(images.images[row], str(images.names[row])))
-
-    shuffled = np.random.default_rng(0).permutation(len(run.reference))  # rows are in the order of classes
-    matched = np.flatnonzero(np.isin(run.query.labels, run.reference.labels))
-    rows = []
-    for i in np.unique(report.query_class):
-        own = np.flatnonzero(report.query_class == i)
-        asked = matched[own[np.argsort(report.scores[own, 0], kind="stable")[len(own) // 2]]]
-        label = str(run.query.labels[asked])
-        distances, found = knn_hamming(run.query_codes[asked], run.reference_codes[shuffled], 8)
-        hits = []
-        for row, distance in zip(shuffled[found[0]], distances[0], strict=True):
-            its = str(run.reference.labels[row])
-            hits.append(Picture(view(run.reference, row), label=its, distance=int(distance), wrong=its != label))
-        rows.append([Picture(view(run.query, asked), label=label), *hits])
-    return rows

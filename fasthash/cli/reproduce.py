@@ -8,7 +8,7 @@ from typing import Any
 from fasthash._progress import Progress
 from fasthash._version import __version__
 from fasthash.cli._common import INPUT, READING, THREADS, limits, print_json, say, verb
-from fasthash.cli.radio import DATASET, as_radio_encoder, chosen
+from fasthash.cli.radio import DATASET, chosen
 from fasthash.errors import ArgumentError, FastHashError, ReadError
 
 _REPORT, _PICTURE = "report.json", "comparison.png"
@@ -69,11 +69,12 @@ def add_radio(verbs: Any) -> None:
 
 def _radio(args: argparse.Namespace) -> None:
     from fasthash.radio.reproduce import reproduce_radio
+    from fasthash.radio.retrieval import radio_encoder
 
     if (args.reference is None) != (args.query is None):
         raise ArgumentError("--reference, --query: expected both, or neither for simulated galaxies")
     out, encoders = _prepare(args, ("radio", "radio-8"))
-    encoders = [as_radio_encoder(encoder) for encoder in encoders]
+    encoders = [radio_encoder(encoder) for encoder in encoders]
     reference, query = (chosen(name, args) if args.reference else None for name in ("reference", "query"))
     report, rows = reproduce_radio(reference, query, encoders, args.weights, Progress)
     if args.reference:
