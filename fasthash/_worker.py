@@ -168,7 +168,7 @@ def _answer(catalog: Any, settings: Settings, item: Any) -> dict[str, Any]:
 
     query = {"query": item.image.path, "time": format_time(item.image.time), "metric": settings.metric}
     try:
-        hits = catalog.search(item.image.path, settings.answer + 1, settings.metric, settings.exclude_within or None)
+        hits = catalog.search(item, settings.answer + 1, settings.metric, settings.exclude_within or None)
     except FastHashError as error:  # the query has no time to exclude around
         return {**query, "error": str(error)}
     others = [asdict(hit) for hit in hits if hit.path != item.image.path][: settings.answer]

@@ -221,10 +221,10 @@ POISON = """
 import os, sys, time
 import fasthash.encoder as encoder
 read = encoder.open_image
-def poisoned(path, limits, **options):
+def poisoned(path, *settings, **more):
     if path.endswith("/hang.npy"): time.sleep(1000)
     if path.endswith("/crash.npy"): os.kill(os.getpid(), 11)
-    return read(path, limits, **options)
+    return read(path, *settings, **more)
 encoder.open_image = poisoned
 """
 
