@@ -6,7 +6,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-NATIVE := setup.py pyproject.toml $(wildcard csrc/* fasthash/*.pyx)
+KERNELS := fasthash/_machine_code.py fasthash/_grid.py fasthash/solar/_cells.py fasthash/solar/_drawing.py
+NATIVE := setup.py pyproject.toml $(wildcard csrc/* fasthash/*.pyx) $(KERNELS)
 
 .PHONY: demo test bench bench-quick docs sanitize old-cpus install solar solar-paper radio radio-8 ablation clean
 .DELETE_ON_ERROR:
@@ -101,4 +102,4 @@ build/solar-worlds: install
 	$(BIN)/python -m fasthash.solar.worlds $@ 160 1
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info fasthash/_hamming.c fasthash/_multi_index.c fasthash/_vectors.c fasthash/*.so fasthash-demo
+	rm -rf $(VENV) build dist *.egg-info fasthash/_compiled fasthash/_hamming.c fasthash/_multi_index.c fasthash/_tiles.c fasthash/_vectors.c fasthash/*.so fasthash-demo

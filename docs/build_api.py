@@ -12,10 +12,28 @@ from typing import Any
 import fasthash
 
 PAGE = Path(__file__).parent / "api.md"
-MODULES = (  # whose public names are listed beyond those of fasthash itself
-    "codes hamming index encoder io times evaluation ranking classification plots "
-    "solar.simulator solar.regions solar.fetch radio.simulator radio.dataset radio.cutout radio.fetch"
-).split()
+# Whose public names are listed beyond those of fasthash itself.
+MODULES = [
+    "hamming",
+    "index",
+    "encoder",
+    "bulk",
+    "watch",
+    "exchange",
+    "io",
+    "times",
+    "evaluation",
+    "ranking",
+    "classification",
+    "plots",
+    "solar.simulator",
+    "solar.regions",
+    "solar.fetch",
+    "radio.simulator",
+    "radio.dataset",
+    "radio.cutout",
+    "radio.fetch",
+]
 HEAD = """# API reference
 
 Written by `make docs` from the docstrings. What is raised on purpose is a child of `FastHashError`; `num_threads=-1`

@@ -9,11 +9,12 @@ import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fasthash._tiles import datasum
 from fasthash.errors import ReadError
 
 if TYPE_CHECKING:
@@ -26,15 +27,76 @@ _BYTES = {"L": 1, "B": 1, "I": 2, "J": 4, "K": 8, "A": 1, "E": 4, "D": 8, "C": 8
 _COMPRESSIONS = ("RICE_1", "RICE_ONE", "GZIP_1", "GZIP_2", "PLIO_1", "HCOMPRESS_1", "NOCOMPRESS")
 _HCOMPRESS_HEAD = np.dtype([("magic", ">u2"), ("nx", ">i4"), ("ny", ">i4")])
 
-Cards = Mapping[str, str]
+# What a card may hold; None where it has no value.
+Value = str | bool | int | float | complex | None
+Cards = Mapping[str, Value]
+
+
+class Malformed(str):
+    """The value field of a card that does not follow the standard."""
+
+
+_TEXT = re.compile(r"\s*'((?:[^']|'')*)'")
+_INTEGER = re.compile(r"[+-]?\d+")
+_REAL = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[EeDd][+-]?\d+)?"
+_NUMBER = re.compile(rf"(?P<real>{_REAL})|\(\s*(?P<re>{_REAL})\s*,\s*(?P<im>{_REAL})\s*\)")
+# Cards of a compressed image that are about its table and its compression.
+_OF_TABLE = re.compile(
+    r"XTENSION|[PG]COUNT|CHECKSUM|DATASUM|TFIELDS|THEAP|T(TYPE|FORM|UNIT|NULL|SCAL|ZERO|DISP|DIM)\d+|BITPIX|NAXIS\d*"
+    r"|Z(IMAGE|SIMPLE|TENSION|EXTEND|BLOCKED|[PG]COUNT|HECKSUM|DATASUM|CMPTYPE|MASKCMP|QUANTIZ|DITHER0|BLANK|SCALE|ZERO)"
+    r"|Z(BITPIX|NAXIS\d*|(TILE|NAME|VAL)\d+)"
+)
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Where the tiles of a compressed image are: their shape, slowest axis first, and the table that tells of each."""
+
+    method: str
+    shape: tuple[int, ...]
+    table: NDArray[np.uint8]
+    columns: Mapping[str, tuple[int, str]]
+    heap: memoryview
+
+    def streams(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where in the heap the stream of each tile starts and ends, of a column of such streams."""
+        offset, form = self.columns[name]
+        if form[0] not in "PQ" or form[1:] not in _BYTES:
+            raise ReadError(f"column {name} of a compressed image has form {form}")
+        counts, starts = self._numbers(offset, np.dtype(">i4" if form[0] == "P" else ">i8"), 2).astype(np.int64).T
+        size = len(self.heap)
+        item = _BYTES[form[1:]]
+        if ((counts < 0) | (starts < 0) | (counts > size // item) | (starts > size - item * counts)).any():
+            raise ReadError(f"compression tiles lie outside the {size} bytes of their heap: cut short or damaged")
+        return starts.copy(), starts + item * counts
+
+    def doubles(self, name: str) -> NDArray[np.float64] | None:
+        """A column of float64 numbers; None where there is no such column."""
+        offset, form = self.columns.get(name, (0, ""))
+        return self._numbers(offset, np.dtype(">f8"), 1)[:, 0].astype(np.float64) if form == "D" else None
+
+    def _numbers(self, offset: int, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
+        return np.ascontiguousarray(self.table[:, offset : offset + count * dtype.itemsize]).view(dtype)
 
 
 @dataclass(frozen=True)
 class Found:
-    """Which HDU holds the image, its shape (H, W), and what a user should know of it."""
+    """An image in a FITS file.
+
+    index : of its HDU.
+    axes : their lengths, slowest first; shape: (H, W), without those of length one.
+    cards : of its HDU as they stand in the file; header: those of the image, and of the primary HDU.
+    content : the bytes of its HDU's data; tiles: of a compressed image.
+    remarks : what a user should know of it.
+    """
 
     index: int
+    axes: tuple[int, ...]
     shape: tuple[int, int]
+    cards: Cards
+    header: Cards
+    content: memoryview
+    tiles: Tiles | None
     remarks: tuple[str, ...]
 
 
@@ -48,12 +110,15 @@ def find_image(data: bytes, limits: "Limits") -> Found:
     """
     others = ""
     start, index = 0, 0
+    primary: Cards = {}
     while start < len(data) and (start == 0 or data[start : start + 8] == b"XTENSION"):
         cards, body = _cards(data, start)
-        if index == 0 and cards.get("SIMPLE") != "T":
-            raise ReadError(f"FITS card SIMPLE is {cards.get('SIMPLE')}, not T: not standard FITS")
+        if index == 0:
+            primary = cards
+            if cards.get("SIMPLE") is not True:
+                raise ReadError("FITS card SIMPLE is not T: not standard FITS")
         size = _data_bytes(cards)
-        compressed = cards.get("ZIMAGE") == "T"
+        compressed = cards.get("ZIMAGE") is True
         shape = _shape(cards, "Z" if compressed else "")
         if shape and (compressed or cards.get("XTENSION", "IMAGE") == "IMAGE"):
             if _is_plane(shape):
@@ -61,9 +126,10 @@ def find_image(data: bytes, limits: "Limits") -> Found:
                 if body + size > len(data):
                     raise ReadError(f"cut short: HDU {index} ends at byte {body + size}, the file at {len(data)}")
                 content = memoryview(data)[body : body + size]
-                if compressed:
-                    _check_tiles(cards, shape, content, limits)
-                return Found(index, plane, _check_datasum(cards, content))
+                tiles = _checked_tiles(cards, shape, content, limits) if compressed else None
+                # An empty primary HDU often holds what is common to all, such as the time.
+                header = _with_values(primary) | _with_values(_image_cards(cards) if compressed else cards)
+                return Found(index, shape, plane, cards, header, content, tiles, _check_datasum(cards, content))
             others += f"; HDU {index} has shape {shape}"
         start = body + size + (-size % _BLOCK)
         index += 1
@@ -79,7 +145,7 @@ def image_end(head: bytes) -> int:
     while True:
         cards, body = _cards(head, start)
         end = body + _data_bytes(cards)
-        if _is_plane(_shape(cards, "Z" if cards.get("ZIMAGE") == "T" else "")):
+        if _is_plane(_shape(cards, "Z" if cards.get("ZIMAGE") is True else "")):
             return end
         start = end + (-end % _BLOCK)
 
@@ -88,29 +154,83 @@ def _is_plane(shape: tuple[int, ...]) -> bool:
     return len(shape) >= 2 and sum(length != 1 for length in shape) <= 2
 
 
-def _cards(data: bytes, start: int) -> tuple[dict[str, str], int]:
-    """The value cards of the header at ``start`` as text, and where its data begin."""
-    cards: dict[str, str] = {}
+def _cards(data: bytes, start: int) -> tuple[dict[str, Value], int]:
+    """The cards of the header at ``start``, the first of each name, and where its data begin.
+
+    Commentary is left out; strings are put together from their CONTINUE cards.
+    """
+    cards: dict[str, Value] = {}
+    key = ""
     for offset in range(start, min(len(data) - 79, start + _HEADER_BYTES), 80):
-        card = data[offset : offset + 80]
-        if card[:8] == b"END     ":
+        card = data[offset : offset + 80].decode("latin-1")
+        name, value = card[:8], card[10:]
+        if name == "END     ":
             body = offset + 80
             return cards, body + (start - body) % _BLOCK
-        if card[8:10] == b"= ":
-            value = card[10:].decode("latin-1")
-            text = re.match(r"\s*'([^']*)'", value)
-            cards.setdefault(card[:8].decode("latin-1").strip(), (text[1] if text else value.partition("/")[0]).strip())
+        if name == "CONTINUE":
+            before, text = cards.get(key), _TEXT.match(value)
+            if isinstance(before, str) and before.endswith("&") and text:
+                cards[key] = (before[:-1] + _unquoted(text)).rstrip()
+            continue
+        if name == "HIERARCH":
+            name, _, value = card[9:].partition("=")
+        elif card[8:10] != "= ":
+            continue
+        key = name.strip().upper()
+        if key in cards:
+            key = ""
+        else:
+            cards[key] = _value(value)
     raise ReadError("FITS header without END: cut short or damaged")
+
+
+def _value(field: str) -> Value:
+    """What the value field of a card holds (FITS standard 4.0, section 4.2)."""
+    if text := _TEXT.match(field):
+        return _unquoted(text)
+    token = field.partition("/")[0].strip()
+    if not token:
+        return None
+    if token in ("T", "F"):
+        return token == "T"
+    if _INTEGER.fullmatch(token):
+        return int(token)
+    number = _NUMBER.fullmatch(token)
+    if number is None:
+        return Malformed(token)
+    real, *parts = (float(part.upper().replace("D", "E")) if part else 0.0 for part in number.groups())
+    return real if number["real"] else complex(*parts)
+
+
+def _unquoted(text: re.Match[str]) -> str:
+    return text[1].replace("''", "'").rstrip()
+
+
+def _with_values(cards: Cards) -> dict[str, Value]:
+    """Without cards that have none: ``CROTA2 = nan`` is not fatal."""
+    return {key: value for key, value in cards.items() if not (value is None or isinstance(value, Malformed))}
+
+
+def _image_cards(cards: Cards) -> dict[str, Value]:
+    """The cards of a compressed image as they were before it was compressed."""
+    own = {key: value for key, value in cards.items() if not _OF_TABLE.fullmatch(key)}
+    return own | {key[1:]: value for key, value in cards.items() if re.fullmatch(r"ZBITPIX|ZNAXIS\d*", key)}
 
 
 def _integer(cards: Cards, key: str, default: int | None = None, low: int = -(2**63), high: int = 2**63) -> int:
     if key not in cards and default is not None:
         return default
-    if not cards.get(key):
+    value = cards.get(key)
+    if value is None:
         raise ReadError(f"FITS card {key} is missing")
-    if not re.fullmatch(r"[+-]?\d{1,19}", cards[key], re.ASCII) or not low <= int(cards[key]) <= high:
-        raise ReadError(f"FITS card {key} is {cards[key][:40]}")
-    return int(cards[key])
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise ReadError(f"FITS card {key} is {str(value)[:40]}")
+    return value
+
+
+def _text(cards: Cards, key: str) -> str:
+    value = cards.get(key, "")
+    return value if isinstance(value, str) else ""
 
 
 def _shape(cards: Cards, prefix: str) -> tuple[int, ...]:
@@ -131,12 +251,11 @@ def _data_bytes(cards: Cards) -> int:
 
 def _check_datasum(cards: Cards, content: memoryview) -> tuple[str, ...]:
     """Compare DATASUM (FITS standard 4.0, appendix J) with the data; headers copied to other data make it a remark."""
-    wanted = cards.get("DATASUM", "")
-    if not wanted.isdigit():
+    wanted = _text(cards, "DATASUM")
+    if not wanted.isdecimal():
         return ()
     whole = len(content) // 4 * 4
-    total = int(np.frombuffer(content[:whole], ">u4").sum(dtype=np.uint64))
-    total += int.from_bytes(bytes(content[whole:]).ljust(4, b"\0"), "big")
+    total = datasum(content[:whole]) + int.from_bytes(bytes(content[whole:]).ljust(4, b"\0"), "big")
     while total >> 32:
         total = (total & 0xFFFFFFFF) + (total >> 32)
     return () if total == int(wanted) else ("DATASUM does not match the data: altered or damaged",)
@@ -145,9 +264,19 @@ def _check_datasum(cards: Cards, content: memoryview) -> tuple[str, ...]:
 # ---- tile compression (FITS standard 4.0, section 10) --------------------------------------------------------------
 
 
-def _check_tiles(cards: Cards, shape: tuple[int, ...], content: memoryview, limits: "Limits") -> None:
+def compression_setting(cards: Cards, name: str, default: Value) -> Value:
+    """The value ZVALi of the compression's setting whose name is ZNAMEi."""
+    for number in range(1, 1000):
+        if f"ZNAME{number}" not in cards:
+            break
+        if _text(cards, f"ZNAME{number}").upper() == name:
+            return cards.get(f"ZVAL{number}")
+    return default
+
+
+def _checked_tiles(cards: Cards, shape: tuple[int, ...], content: memoryview, limits: "Limits") -> Tiles:
     """Refuse tiles that lie outside the heap, or whose streams claim more pixels than their tile has."""
-    method = cards.get("ZCMPTYPE", "")
+    method = _text(cards, "ZCMPTYPE")
     if method not in _COMPRESSIONS:
         raise ReadError(f"compression {method or 'without ZCMPTYPE'} is not supported")
     for number in range(1, 10):  # BYTEPIX is a factor of what the decoder allocates
@@ -164,25 +293,30 @@ def _check_tiles(cards: Cards, shape: tuple[int, ...], content: memoryview, limi
         raise ReadError(f"{math.prod(counts)} compression tiles wanted, {rows} there")
     table = np.frombuffer(content, np.uint8, rows * width).reshape(rows, width)[: math.prod(counts)]
     heap = content[_integer(cards, "THEAP", rows * width, low=rows * width, high=len(content)) :]
-    columns = _columns(cards, width)
-    if "COMPRESSED_DATA" not in columns:
+    tiles = Tiles(method, tile, table, _columns(cards, width), heap)
+    if "COMPRESSED_DATA" not in tiles.columns:
         raise ReadError("compressed image without a column COMPRESSED_DATA")
     pixels = _tile_pixels(shape, tile, counts)
-    streams = {"COMPRESSED_DATA": method, "GZIP_COMPRESSED_DATA": "GZIP_1", "UNCOMPRESSED_DATA": ""}
-    for name in streams.keys() & columns.keys():
-        for row, stream in enumerate(_streams(table, *columns[name], heap, name)):
-            if len(stream) and not _is_sound(streams[name], stream, int(pixels[row])):
+    methods = {"COMPRESSED_DATA": method, "GZIP_COMPRESSED_DATA": "GZIP_1", "UNCOMPRESSED_DATA": ""}
+    for name in methods.keys() & tiles.columns.keys():
+        starts, ends = tiles.streams(name)
+        is_sound = _SOUND.get(methods[name])
+        if is_sound is None:
+            continue
+        for row in np.flatnonzero(ends > starts):
+            if not is_sound(heap[starts[row] : ends[row]], int(pixels[row])):
                 raise ReadError(f"compression tile {row} is damaged")
+    return tiles
 
 
 def _columns(cards: Cards, width: int) -> dict[str, tuple[int, str]]:
     """Where each column lies in a row of the table, and its form."""
     columns, offset = {}, 0
     for number in range(1, _integer(cards, "TFIELDS") + 1):
-        form = re.match(r"(\d{0,9})([A-Z])([A-Z]?)", cards.get(f"TFORM{number}", ""))
+        form = re.match(r"(\d{0,9})([A-Z])([A-Z]?)", _text(cards, f"TFORM{number}"))
         if form is None or form[2] not in _BYTES:
-            raise ReadError(f"FITS card TFORM{number} is {cards.get(f'TFORM{number}', 'missing')[:40]}")
-        columns[cards.get(f"TTYPE{number}", "").upper()] = (offset, form[2] + form[3])
+            raise ReadError(f"FITS card TFORM{number} is {str(cards.get(f'TFORM{number}', 'missing'))[:40]}")
+        columns[_text(cards, f"TTYPE{number}").upper()] = (offset, form[2] + form[3])
         offset += int(form[1] or 1) * _BYTES[form[2]]
     if offset != width:
         raise ReadError(f"rows of a compressed image have {width} bytes, their columns {offset}")
@@ -199,31 +333,24 @@ def _tile_pixels(shape: tuple[int, ...], tile: tuple[int, ...], counts: list[int
     return pixels
 
 
-def _streams(table: NDArray[np.uint8], offset: int, form: str, heap: memoryview, name: str) -> list[memoryview]:
-    """The bytes in the heap that each row's descriptor points at."""
-    if form[0] not in "PQ" or form[1:] not in _BYTES:
-        raise ReadError(f"column {name} of a compressed image has form {form}")
-    number = np.dtype(">i4" if form[0] == "P" else ">i8")
-    raw = np.ascontiguousarray(table[:, offset : offset + 2 * number.itemsize]).view(number)
-    spans = [(start, start + length * _BYTES[form[1:]]) for length, start in raw.tolist()]
-    if any(not 0 <= start <= end <= len(heap) for start, end in spans):
-        raise ReadError(f"compression tiles lie outside the {len(heap)} bytes of their heap: cut short or damaged")
-    return [heap[start:end] for start, end in spans]
+def _sound_gzip(stream: memoryview, pixels: int) -> bool:
+    """Whether no more comes out of a stream than its tile may have."""
+    inflate = zlib.decompressobj(wbits=31)
+    try:
+        out = inflate.decompress(stream, 8 * pixels + 1)
+    except zlib.error:
+        return False
+    return inflate.eof and len(out) <= 8 * pixels and not inflate.unused_data.strip(b"\0")
 
 
-def _is_sound(method: str, stream: memoryview, pixels: int) -> bool:
-    """Whether a stream of a tile can be given to its decoder, which would not look."""
-    if method.startswith("GZIP"):
-        inflate = zlib.decompressobj(wbits=31)
-        try:
-            out = inflate.decompress(stream, 8 * pixels + 1)
-        except zlib.error:
-            return False
-        return inflate.eof and len(out) <= 8 * pixels and not inflate.unused_data.strip(b"\0")
-    if method == "HCOMPRESS_1":
-        if len(stream) < _HCOMPRESS_HEAD.itemsize:
-            return False
-        head = np.frombuffer(stream, _HCOMPRESS_HEAD, 1)[0]
-        nx, ny = int(head["nx"]), int(head["ny"])
-        return bool(head["magic"] == 0xDD99 and min(nx, ny) >= 1 and nx * ny == pixels)
-    return True
+def _sound_hcompress(stream: memoryview, pixels: int) -> bool:
+    """Whether a stream says that it has as many pixels as its tile."""
+    if len(stream) < _HCOMPRESS_HEAD.itemsize:
+        return False
+    head = np.frombuffer(stream, _HCOMPRESS_HEAD, 1)[0]
+    nx, ny = int(head["nx"]), int(head["ny"])
+    return bool(head["magic"] == 0xDD99 and min(nx, ny) >= 1 and nx * ny == pixels)
+
+
+# Streams that have to be looked at before they are given to their decoders, which would not look.
+_SOUND = {"GZIP_1": _sound_gzip, "GZIP_2": _sound_gzip, "HCOMPRESS_1": _sound_hcompress}

@@ -167,15 +167,16 @@ def compile_grid_histogram(real: type, few_bins: bool, even: bool) -> tuple[str,
     count = _count_few if few_bins else _count_many
 
     def add_rows(
-        image_at, height, width, first_row, last_row, row_edges_at, rows, col_edges_at, cols,
+        band_at, width, first_row, last_row, spans_at, row_edges_at, rows, col_edges_at, cols,
         low, high, edges_at, n_bins, numbers_at, scratch, counts_at,
     ):  # fmt: skip
-        """Add the rows [first_row, last_row) of ``image`` (height, width) to ``counts`` (rows, cols, n_bins).
+        """Add ``band`` (last_row - first_row, width), rows of an image, to ``counts`` (rows, cols, n_bins).
 
-        Pixels below ``low`` or above ``high`` and NaN count nowhere. ``numbers`` (scratch,) is LANES longer than the
-        widest cell.
+        Of row ``y`` the pixels from ``spans[0, y - first_row]`` to before ``spans[1, y - first_row]`` count, but for
+        those below ``low`` or above ``high`` and NaN. ``numbers`` (scratch,) is LANES longer than the widest cell.
         """
-        image, edges = carray(image_at, (height, width)), carray(edges_at, (n_bins + 1,))
+        band, edges = carray(band_at, (last_row - first_row, width)), carray(edges_at, (n_bins + 1,))
+        spans = carray(spans_at, (2, last_row - first_row))
         row_edges, col_edges = carray(row_edges_at, (rows + 1,)), carray(col_edges_at, (cols + 1,))
         numbers, counts = carray(numbers_at, (scratch,)), carray(counts_at, (rows, cols, n_bins))
         cell_row = 0
@@ -183,14 +184,17 @@ def compile_grid_histogram(real: type, few_bins: bool, even: bool) -> tuple[str,
             while y >= row_edges[cell_row + 1]:
                 cell_row += 1
             for c in range(cols):
-                pixels = image[y, col_edges[c] : col_edges[c + 1]]
-                number_pixels(pixels, low, high, edges, numbers)
-                count(numbers, pixels.size, counts[cell_row, c])
+                start = max(col_edges[c], spans[0, y - first_row])
+                stop = min(col_edges[c + 1], spans[1, y - first_row])
+                if start < stop:
+                    pixels = band[y - first_row, start:stop]
+                    number_pixels(pixels, low, high, edges, numbers)
+                    count(numbers, pixels.size, counts[cell_row, c])
 
     pixel, index, number = from_dtype(np.dtype(real)), types.int64, types.uint8 if few_bins else types.uint16
     at = types.CPointer
     signature = types.void(
-        at(pixel), index, index, index, index, at(index), index, at(index), index,
+        at(pixel), index, index, index, at(index), at(index), index, at(index), index,
         pixel, pixel, at(pixel), index, at(number), index, at(types.uint32),
     )  # fmt: skip
     return to_assembly(add_rows, signature)

@@ -1,7 +1,10 @@
-"""Threads over the jobs of one call."""
+"""Threads over the jobs of one call, and over a long row of them."""
 
 import _thread
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import Any, TypeVar
 
 J = TypeVar("J")
@@ -35,6 +38,33 @@ def map_jobs(work: Callable[[J], R], jobs: Sequence[J], threads: int) -> list[R]
     return results
 
 
+def fold_jobs(
+    start: Callable[[], Callable[[J], R]], jobs: Sequence[J], add: Callable[[R], object], threads: int
+) -> None:
+    """``add(work(job))`` for every job, on so many threads; ``start()`` gives each thread its ``work``.
+
+    Results are added in the order of the jobs, one at a time, so that sums of floats do not depend on the threads.
+    """
+    waiting = iter(enumerate(jobs))
+    done: dict[int, R] = {}
+    lock = _thread.allocate_lock()
+    due = 0
+
+    def take(_: int) -> None:
+        nonlocal due
+        work = start()
+        for i, job in waiting:
+            result = work(job)
+            with lock:
+                done[i] = result
+                while due in done:
+                    add(done.pop(due))
+                    due += 1
+
+    threads = min(threads, len(jobs))
+    map_jobs(take, range(threads), threads)
+
+
 def _start(work: Callable[[], None]) -> _thread.LockType:
     """Run ``work`` on a new thread; the lock that comes back can be had when it is done."""
     end = _thread.allocate_lock()
@@ -46,3 +76,17 @@ def _start(work: Callable[[], None]) -> _thread.LockType:
 
     _thread.start_new_thread(run, ())
     return end
+
+
+def map_ahead(work: Callable[[J], R], jobs: Iterable[J], threads: int) -> Iterator[R]:
+    """``map(work, jobs)`` on threads, in order, never more than a few jobs ahead of what was taken."""
+    rest = iter(jobs)
+    pool = ThreadPoolExecutor(threads)
+    try:
+        futures = deque(pool.submit(work, job) for job in islice(rest, 2 * threads))
+        while futures:
+            result = futures.popleft().result()
+            futures.extend(pool.submit(work, job) for job in islice(rest, 1))
+            yield result
+    finally:  # whoever takes no more need not wait for what is left
+        pool.shutdown(cancel_futures=True)

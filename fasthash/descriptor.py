@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fasthash._bands import BAND
 from fasthash._machine_code import machine_code
-from fasthash._parallel import map_jobs
+from fasthash._parallel import fold_jobs
 from fasthash._validation import check_choice, check_int, check_threads
 from fasthash.errors import ArgumentError
 
@@ -18,8 +19,6 @@ from fasthash.errors import ArgumentError
 LANES = 32
 # With more bins than this, comparing each pixel with each bin costs more than scattering.
 FEW_BINS = 64
-# Rows of a band, the smallest share of work for a thread: less would not pay for handing it over.
-_BAND = 64
 
 
 class GridHistogram:
@@ -92,25 +91,21 @@ class GridHistogram:
         """
         stack = self._as_stack(images)
         n, height, width = stack.shape
-        counts = np.zeros((n, self.rows, self.cols, self.bins), np.uint32)
+        counts = np.zeros((n, self.size), np.uint32)
         if stack.size == 0:
-            return counts.reshape(n, self.size)
-        count_rows = self._counter(height, width, np.asarray(images).dtype)
-        bands = [(i, y, min(y + _BAND, height)) for i in range(n) for y in range(0, height, _BAND)]
-        threads = min(check_threads(num_threads), len(bands))
-        waiting = iter(bands)
+            return counts
+        count_rows = self.counter((height, width), np.asarray(images).dtype)
+        bands = [(i, y) for i in range(n) for y in range(0, height, BAND)]
 
-        def count_bands(thread: int) -> NDArray[np.uint32]:
-            # Every thread counts into an array of its own, and takes the next band when it has done one: a core that
-            # is slow, or late, takes fewer.
-            own = counts if thread == 0 else np.zeros_like(counts)
-            for i, first, last in waiting:
-                count_rows(stack[i], first, last, own[i])
-            return own
+        def count_band(band: tuple[int, int]) -> tuple[int, NDArray[np.uint32]]:
+            i, first = band
+            return i, count_rows(stack[i, first : first + BAND], first)
 
-        for own in map_jobs(count_bands, range(threads), threads)[1:]:
-            counts += own
-        return counts.reshape(n, self.size)
+        def add(part: tuple[int, NDArray[np.uint32]]) -> None:
+            counts[part[0]] += part[1]
+
+        fold_jobs(lambda: count_band, bands, add, check_threads(num_threads))
+        return counts
 
     def _as_stack(self, images: Any) -> NDArray[Any]:
         if np.ma.isMaskedArray(images):
@@ -128,8 +123,33 @@ class GridHistogram:
             raise ArgumentError(f"images: expected shape (n, H, W) or (H, W), got {array.shape}")
         return np.ascontiguousarray(array, dtype=_real_type(array.dtype))
 
-    def _counter(self, height: int, width: int, dtype: np.dtype[Any]) -> Callable[..., None]:
-        """The kernel for images of one size and type, as ``count_rows(image, first_row, last_row, counts)``."""
+    def counter(
+        self,
+        shape: tuple[int, int],
+        dtype: np.dtype[Any],
+        spans: NDArray[np.int64] | None = None,
+        quarter_turns: int = 0,
+    ) -> Callable[[NDArray[Any], int], NDArray[np.uint32]]:
+        """The descriptor of an image as a sum over its rows, some of them at a time, on any number of threads.
+
+        Parameters
+        ----------
+        shape : (H, W)
+            Of the image.
+        dtype : numpy.dtype
+            Of its pixels; the edges of the bins are rounded to it.
+        spans : int64 array (2, H), optional
+            In each row, the first column that counts, and that after the last.
+        quarter_turns : int
+            Count as if the image had been turned by ``numpy.rot90(image, quarter_turns)``.
+
+        Returns
+        -------
+        count_rows : callable(rows, first) -> uint32 array (rows * cols * bins,)
+            ``rows``: array (n, W) of the image's rows from ``first`` on, C-contiguous, float32 where dtype is float32
+            or float16, else float64. Their sum over all rows of an image is what `transform` gives.
+        """
+        height, width = shape
         # numpy.histogram rounds its edges to the type of the data, so they are taken from the data's own type.
         try:
             with np.errstate(over="ignore"):
@@ -139,21 +159,36 @@ class GridHistogram:
         real = _real_type(dtype)
         edges = np.ascontiguousarray(edges, dtype=real)
         low, high = (edges[0], edges[-1]) if self.outside == "drop" else (-np.inf, np.inf)
-        row_edges = np.linspace(0, height, self.rows + 1).astype(np.int64)
-        col_edges = np.linspace(0, width, self.cols + 1).astype(np.int64)
+        row_edges, col_edges = self._cell_edges(height, width, quarter_turns % 4)
+        grid = len(row_edges) - 1, len(col_edges) - 1
+        if spans is None:
+            spans = np.repeat([[0], [width]], height, axis=1)
         few_bins = self.bins <= FEW_BINS
         kernel = _kernel(real, few_bins, _is_even(edges))
         # Asking an array for its address takes as long as a row of pixels: once is enough. These keep the arrays alive.
         rows_at, cols_at, edges_at = (a.ctypes.data_as(ctypes.c_void_p) for a in (row_edges, col_edges, edges))
 
-        def count_rows(image: NDArray[Any], first: int, last: int, counts: NDArray[np.uint32]) -> None:
+        def count_rows(rows: NDArray[Any], first: int) -> NDArray[np.uint32]:
+            counts = np.zeros((*grid, self.bins), np.uint32)
             numbers: NDArray[Any] = np.empty(width + LANES, np.uint8 if few_bins else np.uint16)
+            own = np.ascontiguousarray(spans[:, first : first + len(rows)], np.int64)
             kernel(
-                image.ctypes.data, height, width, first, last, rows_at, self.rows, cols_at, self.cols,
+                rows.ctypes.data, width, first, first + len(rows), own.ctypes.data, rows_at, grid[0], cols_at, grid[1],
                 low, high, edges_at, self.bins, numbers.ctypes.data, numbers.size, counts.ctypes.data,
             )  # fmt: skip
+            return np.rot90(counts, quarter_turns).ravel()
 
         return count_rows
+
+    def _cell_edges(self, height: int, width: int, turns: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Edges of the cells along rows and columns of an image that is to be turned a quarter so many times."""
+        turned = (height, width) if turns % 2 == 0 else (width, height)
+        rows, cols = (
+            np.linspace(0, length, parts + 1).astype(np.int64)
+            for length, parts in zip(turned, (self.rows, self.cols), strict=True)
+        )
+        rows_back, cols_back = ((edges[-1] - edges)[::-1].copy() for edges in (rows, cols))
+        return [(rows, cols), (cols, rows_back), (rows_back, cols_back), (cols_back, rows)][turns]
 
 
 @functools.cache
@@ -167,7 +202,7 @@ def _kernel(real: type, few_bins: bool, even: bool) -> Callable[..., None]:
     at, number = ctypes.c_void_p, ctypes.c_float if real is np.float32 else ctypes.c_double
     index = ctypes.c_int64
     arguments = (
-        at, index, index, index, index, at, index, at, index, number, number, at, index, at, index, at,
+        at, index, index, index, at, at, index, at, index, number, number, at, index, at, index, at,
     )  # fmt: skip
     return machine_code(name, Path(__file__).with_name("_grid.py"), compile_it, arguments)
 

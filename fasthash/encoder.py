@@ -7,23 +7,23 @@ network's input (the front end), the thresholds of its bits, what it was trained
 import hashlib
 import importlib
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fasthash._parallel import map_jobs
+from fasthash._parallel import map_ahead, map_jobs
 from fasthash._validation import as_vectors, check_threads
 from fasthash.codes import binarize, binarize_percentile
 from fasthash.errors import ArgumentError, EncoderError, FastHashError
-from fasthash.io import DEFAULT_LIMITS, Image, Limits, as_image, read_image
+from fasthash.io import DEFAULT_LIMITS, Image, Limits, as_image, open_image
 
 ENCODERS = Path(__file__).parent / "encoders"
 
@@ -108,6 +108,7 @@ class Encoder:
         except Exception as error:
             raise EncoderError(f"{source}: not a usable encoder: {' '.join(str(error).split())[:200]}") from error
         self._input = self._session.get_inputs()[0].name
+        self._outputs = [self._session.get_outputs()[0].name]
 
     def _set_bits(self) -> None:
         """How hashes become codes: thresholds of the bits, or a percentile of each image's own values; a projection."""
@@ -139,7 +140,7 @@ class Encoder:
         images : one image or a sequence of them
             Arrays (H, W) or (n, H, W), paths, SunPy maps, or :class:`fasthash.io.Image`, in any mix.
         num_threads : int
-            Images that are read and described at a time; -1: as many as there are cores.
+            Images that are read and described at a time, or of a single image its bands; -1: one for each core.
 
         Returns
         -------
@@ -152,13 +153,15 @@ class Encoder:
         """
         sources = _as_list(images)
 
+        threads = check_threads(num_threads)
+
         def describe(i: int) -> NDArray[np.float32]:
             try:
-                return self.front_end.describe(as_image(sources[i]))
+                return self.front_end.describe(as_image(sources[i]), max(1, threads // len(sources)))
             except ArgumentError as error:
                 raise ArgumentError(f"images[{i}]: {error}") from error
 
-        with ThreadPoolExecutor(check_threads(num_threads)) as pool:
+        with ThreadPoolExecutor(threads) as pool:
             inputs = list(pool.map(describe, range(len(sources))))
         return self.encode_inputs(np.stack(inputs), num_threads) if inputs else np.empty((0, self.dim), np.float32)
 
@@ -172,32 +175,44 @@ class Encoder:
 
         Blocks of rows are shared out among the threads (-1: one for each core); the hashes are the same for any number.
         """
+        threads = check_threads(num_threads)
+        if len(inputs) <= _BATCH and progress is None:
+            return self._run(inputs)
         blocks = [inputs[i : i + _BATCH] for i in range(0, len(inputs), _BATCH)]
         done = 0
 
         def run(block: NDArray[np.float32]) -> NDArray[np.float32]:
             nonlocal done
-            hashes: NDArray[np.float32] = self._session.run(None, {self._input: np.ascontiguousarray(block)})[0]
+            hashes = self._run(block)
             done += len(block)
             if progress is not None:
                 progress(done, len(inputs))
             return hashes
 
-        return as_vectors("hashes", np.concatenate(map_jobs(run, blocks, check_threads(num_threads))), self.dim)
+        return np.concatenate(map_jobs(run, blocks, threads))
+
+    def _run(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        # Microseconds count beside a small network: naming the output saves two, one product tells if all is finite.
+        hashes: NDArray[np.float32] = self._session.run(self._outputs, {self._input: inputs})[0]
+        if not math.isfinite(np.vdot(hashes, hashes)):
+            as_vectors("hashes", hashes, self.dim)
+        return hashes
 
     def encode_files(
         self, paths: Iterable[str], num_threads: int = -1, limits: Limits = DEFAULT_LIMITS
     ) -> Iterator[Encoded | Failure]:
         """Hash many files, in order, with bounded memory; a file that cannot be used is a Failure, not an exception."""
-        described = describe_files(self.front_end, paths, num_threads, limits)
-        for batch in _batched(described, _BATCH):
-            good = [item for item in batch if not isinstance(item, Failure)]
-            hashes = iter(self.encode_inputs(np.stack([row for _, row in good])) if good else ())
-            for item in batch:
-                if isinstance(item, Failure):
-                    yield item
-                else:
-                    yield Encoded(item[0], next(hashes), self.label(item[0].path))
+        return map_ahead(lambda path: self.encode_file(path, limits), paths, check_threads(num_threads))
+
+    def encode_file(self, path: str, limits: Limits = DEFAULT_LIMITS) -> Encoded | Failure:
+        """Hash one file."""
+        try:
+            image, row = _describe_file(self.front_end, path, limits)
+            return Encoded(image, self.encode_inputs(row[np.newaxis])[0], self.label(path))
+        except ArgumentError as error:
+            return Failure(path, f"{path}: {error}")
+        except FastHashError as error:
+            return Failure(path, str(error))
 
     def label(self, path: str) -> str:
         """The label of an image by the folder it lies in; "" where it tells none, or the encoder knows no labels."""
@@ -256,13 +271,17 @@ def describe_files(
 
     def describe(path: str) -> tuple[Image, NDArray[np.float32]] | Failure:
         try:
-            image = read_image(path, limits)
-            row = front_end.describe(image)
+            return _describe_file(front_end, path, limits)
         except FastHashError as error:
             return Failure(path, str(error))
-        return replace(image, pixels=np.empty((0, 0), np.float32)), row
 
-    return _map_ahead(describe, paths, check_threads(num_threads))
+    return map_ahead(describe, paths, check_threads(num_threads))
+
+
+def _describe_file(front_end: FrontEnd, path: str, limits: Limits) -> tuple[Image, NDArray[np.float32]]:
+    image = open_image(path, limits, digest=True)
+    row = front_end.describe(image)
+    return replace(image, source=np.empty((0, 0), np.float32)), row
 
 
 def shipped_encoders() -> list[str]:
@@ -312,20 +331,3 @@ def _as_list(images: Any) -> list[Any]:
         return list(images)
     except TypeError:
         raise ArgumentError(f"images: expected arrays, paths or maps, got {type(images).__name__}") from None
-
-
-def _map_ahead(work: Any, items: Iterable[Any], threads: int) -> Iterator[Any]:
-    """``map(work, items)`` on threads, in order, never more than a few items ahead of what was taken."""
-    rest = iter(items)
-    with ThreadPoolExecutor(threads) as pool:
-        ahead: list[Future[Any]] = [pool.submit(work, item) for item in islice(rest, 2 * threads)]
-        while ahead:
-            result = ahead.pop(0).result()
-            ahead.extend(pool.submit(work, item) for item in islice(rest, 1))
-            yield result
-
-
-def _batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    rest = iter(items)
-    while batch := list(islice(rest, size)):
-        yield batch

@@ -16,15 +16,18 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fasthash import _fits
+from fasthash._bands import Bands, PixelCheck, R, count, decode, fold_bands, open_bands
 from fasthash.errors import ArgumentError, ReadError
 from fasthash.times import time_from_header, time_from_name
+
+T = TypeVar("T")
 
 _FITS_SUFFIXES = (".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".fts.gz", ".fz")
 SUFFIXES = (*_FITS_SUFFIXES, ".jpg", ".jpeg", ".png", ".jp2", ".j2k", ".jpx", ".npy")
@@ -69,18 +72,18 @@ DEFAULT_LIMITS = Limits()
 
 @dataclass(frozen=True)
 class Image:
-    """One image: what was read, and what its file says about it.
+    """One image: its pixels, and what its file says about it.
 
-    pixels : float32 array (H, W), C-contiguous; NaN where a pixel is missing. FITS rows run up, those of pictures down.
+    source : the pixels, float32 array (H, W), C-contiguous, or the `Bands` of a file that decode them when asked.
     path : where it came from ("" for arrays); a member of a zip is ``archive.zip/member``.
     time : numpy.datetime64[ms] in UTC; NaT where unknown.
     header : FITS header cards or SunPy metadata, keys in upper case.
     full_scale : for integer pictures, the value that stands for white (255 or 65,535); else None: physical units.
-    digest : BLAKE2b-128 of the file's bytes, hexadecimal ("" for arrays).
+    digest : BLAKE2b-128 of the file's bytes, hexadecimal ("" for arrays, and where it was not asked for).
     remarks : what a user should know, though the image is usable.
     """
 
-    pixels: NDArray[np.float32]
+    source: NDArray[np.float32] | Bands
     path: str = ""
     time: np.datetime64 = field(default_factory=lambda: np.datetime64("NaT", "ms"))
     header: Mapping[str, Any] = field(default_factory=dict)
@@ -88,9 +91,38 @@ class Image:
     digest: str = ""
     remarks: tuple[str, ...] = ()
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(H, W)."""
+        height, width = self.source.shape
+        return height, width
+
+    @functools.cached_property
+    def pixels(self) -> NDArray[np.float32]:
+        """float32 array (H, W), C-contiguous; NaN where one is missing. FITS rows run up, those of pictures down."""
+        return self.source if isinstance(self.source, np.ndarray) else self._naming(decode, self.source)
+
+    def fold_bands(
+        self,
+        start: Callable[[], Callable[[NDArray[np.float32], int], R]],
+        add: Callable[[R], object],
+        num_threads: int = 1,
+    ) -> None:
+        """``add(work(rows, first))`` for the rows of the image, some at a time: see `fasthash._bands.fold_bands`.
+
+        The way to a sum over all pixels that makes no whole image of a file.
+        """
+        self._naming(fold_bands, self.__dict__.get("pixels", self.source), start, add, num_threads)
+
+    def _naming(self, call: Callable[..., T], *arguments: Any) -> T:
+        try:
+            return call(*arguments)
+        except ReadError as error:
+            raise ReadError(f"{self.path}: {error}") from error.__cause__
+
 
 # What a decoder makes of a file's bytes: pixels, header, full_scale, remarks.
-_Decoded = tuple[NDArray[np.float32], Mapping[str, Any], float | None, tuple[str, ...]]
+_Decoded = tuple[NDArray[np.float32] | Bands, Mapping[str, Any], float | None, tuple[str, ...]]
 
 
 # ---- which images --------------------------------------------------------------------------------------------------
@@ -159,14 +191,15 @@ def _in_folder(folder: str, problems: list[str]) -> Iterator[str]:
     for parent, folders, names in os.walk(folder, onerror=note):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
-            if _is_image_name(name):
+            if is_image_name(name):
                 found = True
                 yield os.path.join(parent, name)
     if not found and len(problems) == before:
         problems.append(f"{folder}: no images in this folder (looked for {', '.join(SUFFIXES)})")
 
 
-def _is_image_name(name: str) -> bool:
+def is_image_name(name: str) -> bool:
+    """Whether a file of this name in a folder is taken for an image: by its suffix, and not hidden."""
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
@@ -176,7 +209,7 @@ def _in_zip(path: str, problems: list[str]) -> Iterator[str]:
     except ReadError as error:
         problems.append(f"{path}: {error}")
         return
-    found = [name for name in names if _is_image_name(name.rpartition("/")[2]) and "__MACOSX/" not in name]
+    found = [name for name in names if is_image_name(name.rpartition("/")[2]) and "__MACOSX/" not in name]
     if not found:
         problems.append(f"{path}: no images in this zip")
     for name in found:
@@ -223,14 +256,24 @@ def read_image(path: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS) ->
     ReadError
         Where the file cannot be read, is damaged, is over the limits, or holds no single real image.
     """
+    image = open_image(path, limits, digest=True)
+    return replace(image, source=image.pixels)
+
+
+def open_image(path: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS, digest: bool = False) -> Image:
+    """`read_image`, except that pixels of most FITS files are decoded when they are asked for, and errors raised then.
+
+    The digest of the file is taken only where ``digest`` asks for it.
+    """
     name = _text(path)
     try:
         data = _read_bytes(name, limits)
-        digest = hashlib.blake2b(data, digest_size=16).hexdigest()
+        hashed = hashlib.blake2b(data, digest_size=16).hexdigest() if digest else ""
         if data.startswith(_GZIP_MAGIC):
             data = _gunzip(data, limits)
-        pixels, header, full_scale, remarks = _decoder(data)(data, limits)
-        _check_pixels(pixels)
+        source, header, full_scale, remarks = _decoder(data)(data, limits)
+        if isinstance(source, np.ndarray):
+            _check_pixels(source)
     except ReadError as error:
         raise ReadError(f"{name}: {error}") from error.__cause__
     except MemoryError as error:
@@ -240,18 +283,18 @@ def read_image(path: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS) ->
     time = time_from_header(header)
     if np.isnat(time):
         time = time_from_name(name)
-    return Image(pixels, name, time, header, full_scale, digest, remarks)
+    return Image(source, name, time, header, full_scale, hashed, remarks)
 
 
 def as_image(source: Any, limits: Limits = DEFAULT_LIMITS) -> Image:
-    """An Image of whatever users bring: an Image, a path, a SunPy map, or a real array (H, W).
+    """An Image of whatever users bring: an Image, a path (see `open_image`), a SunPy map, or a real array (H, W).
 
     What the mask of a map or of a masked array covers becomes NaN.
     """
     if isinstance(source, Image):
         return source
     if isinstance(source, (str, os.PathLike)):
-        return read_image(source, limits)
+        return open_image(source, limits)
     if hasattr(source, "meta") and hasattr(source, "data"):  # sunpy.map.GenericMap, without importing SunPy
         header = {str(key).upper(): value for key, value in source.meta.items()}
         pixels = _as_pixels("map", source.data, _mask_of_map(source, header))
@@ -289,16 +332,9 @@ def _float32(array: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _check_pixels(pixels: NDArray[np.float32]) -> None:
-    # One sum finds out whether all is finite; only then does it pay to look closer.
-    with np.errstate(invalid="ignore"):
-        total = pixels.sum(dtype=np.float64)
-    if pixels.size and np.isfinite(total):
-        return
-    infinite = int(np.isinf(pixels).sum())
-    if infinite:
-        raise ReadError(f"{infinite} pixels are infinite or beyond float32 (missing ones should be NaN or BLANK)")
-    if not np.isfinite(pixels).any():
-        raise ReadError("no valid pixel in it")
+    check = PixelCheck()
+    check.add(count(pixels))
+    check.finish()
 
 
 def _read_bytes(name: str, limits: Limits) -> bytes:
@@ -319,8 +355,9 @@ def _read_file(name: str, limits: Limits) -> bytes:
     if os.path.exists(name) and not os.path.isfile(name):  # opening a pipe would wait for its writer
         raise ReadError("not a file")
     with open(name, "rb") as file:  # noqa: PTH123
-        limits.check_bytes(os.fstat(file.fileno()).st_size)
-        return file.read(limits.max_bytes + 1)
+        size = os.fstat(file.fileno()).st_size
+        limits.check_bytes(size)
+        return file.read(size or limits.max_bytes + 1)  # some of /proc say they are empty
 
 
 def _read_member(path: str, name: str, limits: Limits) -> bytes:
@@ -458,30 +495,19 @@ def _check_picture(data: bytes, limits: Limits) -> None:
 
 
 def _read_fits(data: bytes, limits: Limits) -> _Decoded:
+    found = _fits.find_image(data, limits)
+    source = open_bands(found) or _by_astropy(data, found)
+    return source, found.header, None, found.remarks
+
+
+def _by_astropy(data: bytes, found: _fits.Found) -> NDArray[np.float32]:
     from astropy.io import fits
 
-    found = _fits.find_image(data, limits)
     with _QUIET, fits.open(io.BytesIO(data), memmap=False, lazy_load_hdus=True) as hdus:
-        header = _header_values(hdus[found.index].header)
-        if found.index:  # an empty primary HDU often holds what is common to all, such as the time
-            header = {**_header_values(hdus[0].header), **header}
         pixels = _float32(hdus[found.index].data)
     if math.prod(found.shape) != pixels.size:
         raise ReadError(f"decoded to shape {pixels.shape}, not {found.shape}")
-    return pixels.reshape(found.shape), header, None, found.remarks
-
-
-def _header_values(header: Any) -> dict[str, Any]:
-    """The cards that have a value; one that cannot be parsed (``CROTA2 = nan``) is left out, not fatal."""
-    values: dict[str, Any] = {}
-    for card in header.cards:
-        try:
-            key, value = card.keyword, card.value
-        except Exception:  # astropy raises VerifyError, ValueError and others on malformed cards
-            continue
-        if key and key not in ("COMMENT", "HISTORY"):
-            values.setdefault(key, value)
-    return values
+    return pixels.reshape(found.shape)
 
 
 class _Quiet:

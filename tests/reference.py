@@ -111,3 +111,34 @@ def grid_histogram(image, grid):
     values = image if grid.outside == "drop" else np.clip(image, *grid.value_range)
     cells = [values[a:b, c:d] for a, b in pairwise(rows) for c, d in pairwise(cols)]
     return np.concatenate([np.histogram(cell, grid.bins, grid.value_range)[0] for cell in cells]).astype(np.uint32)
+
+
+def rice_decode(stream, n, bytepix, blocksize):
+    """The n integers of a Rice stream (FITS standard 4.0, section 10.4.1), modulo 2^(8 bytepix); None if damaged."""
+    width, most = {1: (3, 6), 2: (4, 14), 4: (5, 25)}[bytepix]
+    bits = "".join(f"{byte:08b}" for byte in stream)
+    at, values = 0, []
+
+    def take(count):
+        nonlocal at
+        at += count
+        return int(bits[at - count : at] or "0", 2)
+
+    last = take(8 * bytepix)
+    for i in range(n):
+        if i % blocksize == 0:
+            split = take(width) - 1
+        if split > most or at > len(bits):
+            return None
+        folded = 0
+        if split == most:
+            folded = take(8 * bytepix)
+        elif split >= 0:
+            one = bits.find("1", at)
+            if one < 0:
+                return None
+            folded, at = one - at, one + 1
+            folded = folded << split | take(split)
+        last += -(folded + 1) // 2 if folded % 2 else folded // 2
+        values.append(last % 2 ** (8 * bytepix))
+    return values if -(-at // 8) == len(stream) else None

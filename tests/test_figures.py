@@ -3,6 +3,7 @@
 import re
 
 import pytest
+
 from benchmarks.store import RESULTS, changes, stored
 from benchmarks.tables import BLOCK, ROOT, TABLES, pages, render
 

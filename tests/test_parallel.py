@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from fasthash._parallel import map_jobs
+from fasthash._parallel import fold_jobs, map_ahead, map_jobs
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -32,3 +32,38 @@ def test_an_error_is_raised_when_all_have_ended(threads):
     assert 0 in done
     # With one thread the jobs behind the error are left; with more, the others have ended them before it is raised.
     assert sorted(done) == ([0] if threads == 1 else [0, 2, 3, 4, 5])
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("n", [0, 1, 7, 40])
+def test_a_fold_adds_in_the_order_of_the_jobs(n, threads):
+    started, added = [], []
+
+    def start():
+        started.append(threading.get_ident())
+        return lambda job: job * job
+
+    fold_jobs(start, range(n), added.append, threads)
+    assert added == [job * job for job in range(n)]
+    assert len(started) == min(threads, n) or n == 0
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_jobs_without_end_are_taken_a_few_ahead(threads):
+    asked = []
+
+    def jobs():
+        while True:
+            asked.append(len(asked))
+            yield asked[-1]
+
+    results = map_ahead(lambda job: job * job, jobs(), threads)
+    assert [next(results) for _ in range(20)] == [job * job for job in range(20)]
+    assert len(asked) <= 20 + 2 * threads
+    results.close()
+    assert list(map_ahead(abs, [], threads)) == []
+
+
+def test_an_error_ends_jobs_that_are_ahead():
+    with pytest.raises(ZeroDivisionError):
+        list(map_ahead(lambda job: 1 // job, [3, 2, 1, 0, 5], 2))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fasthash._version import __version__
-from fasthash.cli import archive, classify, evaluate, radio, solar
+from fasthash.cli import archive, classify, evaluate, exchange, radio, solar, watch
 from fasthash.cli._common import COMMON, Parser, group, print_json, say, verb
 from fasthash.errors import FastHashError
 
@@ -80,6 +80,10 @@ def _parser() -> argparse.ArgumentParser:
     archive.add_build(verbs)
     archive.add_add(verbs)
     archive.add_search(verbs)
+    exchange.add_export(verbs)
+    exchange.add_import(verbs)
+    watch.add_watch(verbs)
+    watch.add_quarantine(verbs)
     evaluation = group(verbs, "evaluate", "Measure how well hashes retrieve.")
     evaluate.add_solar(evaluation)
     radio.add_evaluation(evaluation)

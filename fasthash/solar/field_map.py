@@ -21,6 +21,7 @@ from fasthash.errors import ReadError
 from fasthash.io import Image
 from fasthash.solar.magnetogram import (
     Disk,
+    chords,
     disk_from_header,
     disk_of_picture,
     distance_in_radii,
@@ -45,16 +46,28 @@ def field_map(pixels: NDArray[np.float32], disk: Disk, size: int = 64) -> NDArra
     ``pixels``: float32 (H, W), gauss, NaN where there is no value. What valid pixels cover counts as half a cell at
     least: the few pixels of a sliver at the limb would be noise that each size draws anew.
     """
-    pixels = np.ascontiguousarray(pixels, np.float32)
-    height, width = pixels.shape
-    total, area = np.zeros((2, size, size))
+    return _field_map(Image(np.ascontiguousarray(pixels, np.float32)), disk, size)
+
+
+def _field_map(image: Image, disk: Disk, size: int, num_threads: int = 1) -> NDArray[np.float32]:
+    sums = np.zeros((2, size, size))  # of field, and of pixels
+    spans = chords(image.shape, disk)
     turn = math.radians(disk.rotation)
-    _add_rows()(
-        pixels.ctypes.data, height, width, 0, height,
-        disk.x, disk.y, disk.radius, math.cos(turn), math.sin(turn), size, total.ctypes.data, area.ctypes.data,
-    )  # fmt: skip
+    where = disk.x, disk.y, disk.radius, math.cos(turn), math.sin(turn), size
+    add_rows = _add_rows()
+
+    def sum_band(rows: NDArray[np.float32], first: int) -> NDArray[np.float64]:
+        band_sums = np.zeros_like(sums)
+        own = np.ascontiguousarray(spans[:, first : first + len(rows)])
+        add_rows(
+            rows.ctypes.data, rows.shape[1], first, first + len(rows), own.ctypes.data, *where,
+            band_sums[0].ctypes.data, band_sums[1].ctypes.data,
+        )  # fmt: skip
+        return band_sums
+
+    image.fold_bands(lambda: sum_band, lambda part: np.add(sums, part, out=sums), num_threads)
     half_cell = 0.5 * (2 * disk.radius / size) ** 2
-    return np.asarray(total / np.maximum(area, half_cell), np.float32)
+    return np.asarray(sums[0] / np.maximum(sums[1], half_cell), np.float32)
 
 
 @functools.cache
@@ -65,7 +78,7 @@ def _add_rows() -> Callable[..., None]:
         return compile_add_rows()
 
     at, index, real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
-    arguments = (at, index, index, index, index, real, real, real, real, real, index, at, at)
+    arguments = (at, index, index, index, at, real, real, real, real, real, index, at, at)
     return machine_code("field-map", Path(__file__).with_name("_cells.py"), compile_it, arguments)
 
 
@@ -121,15 +134,16 @@ class FieldMap:
         """What from_settings takes, and JSON can hold."""
         return {"kind": "field-map", "size": self.size}
 
-    def describe(self, image: Image, num_threads: int = 1) -> NDArray[np.float32]:  # noqa: ARG002
+    def describe(self, image: Image, num_threads: int = 1) -> NDArray[np.float32]:
         """float32 array (size, size), gauss. Raises ReadError where the disk shows no field at all."""
-        pixels = to_gauss(image)
         if image.full_scale is not None:
-            cells = _of_picture(pixels, self.size)
+            cells = _of_picture(to_gauss(image), self.size)
         else:
             # Pixels of exactly 0 are a sky that was filled with zeros: on the disk there is noise.
-            disk = disk_from_header(image.header) or _disk_of_valid(np.isfinite(pixels) & (pixels != 0))
-            cells = None if disk is None else field_map(pixels, disk, self.size) * np.float32(hmi_gauss(image.header))
+            disk = disk_from_header(image.header) or _disk_of_valid(np.isfinite(image.pixels) & (image.pixels != 0))
+            cells = None if disk is None else _field_map(image, disk, self.size, num_threads)
+            if cells is not None:
+                cells *= np.float32(hmi_gauss(image.header))
             if cells is not None and not image.header and 0 < np.abs(cells).max() < _NO_GAUSS:
                 cells *= _to_gauss_by_network(cells)
         if cells is None or not cells.any():

@@ -106,19 +106,33 @@ def orient(image: Image, grey_range: tuple[float, float] = (-1000.0, 1000.0)) ->
     disk = None if image.full_scale is not None else disk_from_header(image.header)
     if disk is None:
         return pixels
-    pixels = mask_sky(pixels, disk)
+    return np.ascontiguousarray(np.rot90(mask_sky(pixels, disk), quarter_turns(disk)))
+
+
+def quarter_turns(disk: Disk) -> int:
+    """How often `numpy.rot90` has to turn an image until solar north is nearest to the last row."""
     # At CROTA2 = 90 solar north lies towards the last column, whence one turn back brings it to the last row.
-    return np.ascontiguousarray(np.rot90(pixels, -round(disk.rotation / 90.0)))
+    return -round(disk.rotation / 90.0)
+
+
+def chords(shape: tuple[int, int], disk: Disk) -> NDArray[np.int64]:
+    """Where the disk lies in each row of an image: int64 array (2, H), the first column, and that after the last.
+
+    A pixel is on the disk where its centre is; in a row that misses the disk both columns are the same.
+    """
+    height, width = shape
+    up = np.arange(height) - disk.y
+    half = np.sqrt(np.maximum(0.0, disk.radius**2 - up * up))
+    spans = np.clip([np.ceil(disk.x - half), np.floor(disk.x + half) + 1], 0, width).astype(np.int64)
+    return np.where((np.abs(up) <= disk.radius) & (spans[0] < spans[1]), spans, 0)
 
 
 def mask_sky(pixels: NDArray[np.float32], disk: Disk) -> NDArray[np.float32]:
     """A copy with NaN wherever a pixel's centre lies off the disk."""
     height, width = pixels.shape
     masked = np.full_like(pixels, np.nan)
-    for y in range(max(0, math.ceil(disk.y - disk.radius)), min(height, math.floor(disk.y + disk.radius) + 1)):
-        half = math.sqrt(max(0.0, disk.radius**2 - (y - disk.y) ** 2))
-        row = slice(max(0, math.ceil(disk.x - half)), max(0, min(width, math.floor(disk.x + half) + 1)))
-        masked[y, row] = pixels[y, row]
+    for y, (start, stop) in enumerate(chords((height, width), disk).T.tolist()):
+        masked[y, start:stop] = pixels[y, start:stop]
     return masked
 
 
@@ -243,11 +257,20 @@ class MagnetogramHistogram:
 
     def describe(self, image: Image, num_threads: int = 1) -> NDArray[np.float32]:
         """float32 array (rows * cols * bins,): the share of an average cell's pixels that fall into each bin."""
-        pixels = orient(image, self.grid.value_range)
-        if pixels.shape[0] < self.grid.rows or pixels.shape[1] < self.grid.cols:
-            cells = f"{self.grid.cols} x {self.grid.rows} cells"
-            raise ReadError(f"{image.path or 'image'}: {pixels.shape[1]} x {pixels.shape[0]} pixels for {cells}")
-        counts = self.grid.transform(pixels, num_threads)[0]
+        name, grid = image.path or "image", self.grid
+        disk = None
+        if image.full_scale is None:
+            disk = disk_from_header(image.header)
+        else:
+            image = Image(to_gauss(image, grid.value_range), image.path)
+        turns = 0 if disk is None else quarter_turns(disk)
+        height, width = image.shape[:: -1 if turns % 2 else 1]
+        if height < grid.rows or width < grid.cols:
+            raise ReadError(f"{name}: {width} x {height} pixels for {grid.cols} x {grid.rows} cells")
+        spans = None if disk is None else chords(image.shape, disk)
+        counts = np.zeros(grid.size, np.uint32)
+        count_rows = grid.counter(image.shape, np.dtype(np.float32), spans, turns)
+        image.fold_bands(lambda: count_rows, lambda part: np.add(counts, part, out=counts), num_threads)
         if not counts.any():
-            raise ReadError(f"{image.path or 'image'}: no pixel of the solar disk lies within {self.grid.value_range}")
-        return (counts * (self.grid.rows * self.grid.cols / pixels.size)).astype(np.float32)
+            raise ReadError(f"{name}: no pixel of the solar disk lies within {grid.value_range}")
+        return (counts * (grid.rows * grid.cols / (height * width))).astype(np.float32)

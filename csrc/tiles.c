@@ -1,0 +1,31 @@
+/* Plain C, which runs anywhere and is what every other instruction set must agree with; and which of them there are. */
+#define TARGET
+#include "tiles_decode.h"
+
+const tiles_kernels tiles_scalar = {"scalar", decode_tiles, count_pixels};
+
+size_t tiles_available(const tiles_kernels *levels[TILES_MAX_LEVELS])
+{
+    size_t count = 0;
+    levels[count++] = &tiles_scalar;
+#if defined(TILES_X86)
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("lzcnt"))
+        levels[count++] = &tiles_avx2;
+#endif
+    return count;
+}
+
+uint64_t tiles_datasum(const uint8_t *words, size_t n)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t word;
+        memcpy(&word, words + 4 * i, sizeof word);
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+        word = __builtin_bswap32(word);
+#endif
+        sum += word;
+    }
+    return sum;
+}

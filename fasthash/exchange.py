@@ -1,0 +1,262 @@
+"""Catalogs as tables that other programs read and write: Parquet and VOTable. Sole importer of astropy.table.
+
+A table has one row an image, in the order in which they were added, and these columns:
+
+    path      text; characters that are not printable, and the backslash, as Python escapes them
+    digest    BLAKE2b-128 of the file's bytes, hexadecimal
+    time      ISO 8601, UTC; empty where unknown
+    label     text, as the path; empty where unknown
+    hash      float32 (dim)
+    code      uint8 (n_bytes), its bits in numpy.packbits order
+    checksum  BLAKE2b-64 of all of the above, hexadecimal
+
+and says in its metadata which encoder made the hashes. Rows may be left out, put in order or put together from several
+tables. To change what is in a row takes leaving out the column of checksums, by which damage is told from intent.
+"""
+
+import hashlib
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fasthash._storage import atomic_write
+from fasthash.catalog import AddReport, Catalog
+from fasthash.encoder import Encoded, Encoder, load_encoder, shipped_encoders
+from fasthash.errors import ArgumentError, EncoderError, FastHashError, MissingDependencyError, ReadError
+from fasthash.io import Image
+from fasthash.times import NAT, format_time, parse_time
+
+SUFFIXES = {".parquet": "parquet", ".xml": "votable", ".vot": "votable"}
+_FORMAT = "fasthash catalog 1"
+_TEXTS = {
+    "path": "where the image was read from",
+    "digest": "BLAKE2b-128 of the file's bytes",
+    "time": "when the image was taken, UTC",
+    "label": "class of the image",
+    "checksum": "BLAKE2b-64 of the row's other values",
+}
+_ARRAYS = {"hash": "hash of the image", "code": "bits of the hash, packed"}
+_ESCAPED = re.compile(r"\\(?:x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8}|[\\ntr])")
+
+
+# ---- export --------------------------------------------------------------------------------------------------------
+
+
+def export_table(catalog: Catalog, path: str | Path) -> int:
+    """Write all rows of a catalog to a Parquet or VOTable file, by its suffix; returns how many there were.
+
+    Raises ArgumentError where the suffix is of neither, MissingDependencyError without pyarrow for Parquet.
+    """
+    kind = _kind_of(path)
+    table = _as_table(catalog)
+    with tempfile.TemporaryDirectory() as folder, atomic_write(path) as file:
+        draft = Path(folder) / f"table{Path(path).suffix}"
+        if kind == "parquet":
+            table.write(draft, format="parquet")
+        else:
+            _write_votable(table, draft)
+        file.write(draft.read_bytes())
+    return len(table)
+
+
+def _as_table(catalog: Catalog) -> Any:
+    from astropy.table import Column, Table
+
+    rows = catalog.rows()
+    texts: dict[str, list[str]] = {
+        "path": [_escaped(path) for path in rows.paths],
+        "digest": _digests(catalog),
+        "time": [format_time(time) for time in rows.times],
+        "label": [_escaped(label) for label in rows.labels.tolist()],
+    }
+    arrays: dict[str, NDArray[Any]] = {"hash": rows.hashes, "code": rows.codes}
+    texts["checksum"] = list(_checksums(texts, arrays))
+    columns = {name: np.array(values, np.str_) for name, values in texts.items()} | arrays
+    described = _TEXTS | _ARRAYS
+    order = [name for name in columns if name != "checksum"] + ["checksum"]
+    encoder = catalog.encoder
+    meta = {"format": _FORMAT, "encoder": encoder.fingerprint, "encoder_name": encoder.name}
+    return Table([Column(columns[name], name, description=described[name]) for name in order], meta=meta)
+
+
+def _digests(catalog: Catalog) -> list[str]:
+    with catalog._reading():
+        return [row[0] for row in catalog._connection.execute("SELECT digest FROM images ORDER BY id")]
+
+
+def _checksums(texts: dict[str, list[str]], arrays: dict[str, NDArray[Any]]) -> Iterator[str]:
+    """Of each row: no value can be changed, nor bytes moved from one to the next, without another checksum."""
+    hashes, codes = arrays["hash"].astype("<f4"), arrays["code"]
+    words = zip(texts["path"], texts["digest"], texts["time"], texts["label"], strict=True)
+    for row, hash_, code in zip(words, hashes, codes, strict=True):
+        content = "\n".join(row).encode() + b"\n" + hash_.tobytes() + code.tobytes()
+        yield hashlib.blake2b(content, digest_size=8).hexdigest()
+
+
+def _write_votable(table: Any, path: Path) -> None:
+    from astropy.io.votable import from_table
+    from astropy.io.votable.tree import Param
+
+    votable = from_table(table, "images")
+    inner = votable.get_first_table()
+    for name, value in table.meta.items():
+        inner.params.append(Param(votable, name=name, datatype="char", arraysize="*", value=value))
+    votable.to_xml(str(path), tabledata_format="binary2")  # in which a float keeps all its bits
+
+
+# ---- import --------------------------------------------------------------------------------------------------------
+
+
+def import_table(path: str | Path, catalog: str | Path, encoder: str | Path | None = None) -> AddReport:
+    """Add the rows of a table to a catalog, which is made where there is none; durable when it returns.
+
+    Parameters
+    ----------
+    path : a file that `export_table` wrote, or another program in its form
+    catalog : path
+    encoder : name or path, optional
+        Of the encoder for a catalog that is to be made; by default the shipped one that the table names.
+
+    Raises
+    ------
+    ReadError
+        Where the file is no such table, or a value in it is damaged or not what the encoder would give; it names the
+        row. Nothing is added then.
+    EncoderError
+        Where the hashes are another encoder's.
+    """
+    table = _read_table(path)
+    if Path(catalog).exists():
+        with Catalog.open(catalog) as target:
+            return _insert(_as_items(table, target.encoder, path), target)
+    made_by = _encoder_of(table, path, encoder)
+    items = _as_items(table, made_by, path)
+    with Catalog.create(catalog, made_by) as target:
+        return _insert(items, target)
+
+
+def _insert(items: list[Encoded], catalog: Catalog) -> AddReport:
+    report = AddReport([], [], [], [])
+    catalog._insert(items, report)
+    return report
+
+
+def _read_table(path: str | Path) -> Any:
+    kind = _kind_of(path)
+    try:
+        table = _read_votable(path) if kind == "votable" else _read_parquet(path)
+    except FastHashError:
+        raise
+    except OSError as error:
+        raise ReadError(f"{path}: cannot read: {error.strerror or error}") from error
+    except Exception as error:  # parsers of untrusted bytes raise anything
+        raise ReadError(f"{path}: damaged, or no {kind} file: {' '.join(str(error).split())[:200]}") from error
+    missing = [name for name in (*_TEXTS, *_ARRAYS) if name not in table.colnames and name != "checksum"]
+    if missing:
+        raise ReadError(f"{path}: has no column {missing[0]}; expected a table that `fasthash export` wrote")
+    if table.meta.get("format") != _FORMAT or "encoder" not in table.meta:
+        raise ReadError(f"{path}: does not say which encoder made it; expected a table that `fasthash export` wrote")
+    return table
+
+
+def _read_parquet(path: str | Path) -> Any:
+    from astropy.table import Table
+
+    return Table.read(path, format="parquet")
+
+
+def _read_votable(path: str | Path) -> Any:
+    from astropy.io.votable import parse_single_table
+
+    source = parse_single_table(str(path))
+    table = source.to_table()
+    table.meta |= {param.name: str(param.value) for param in source.params}
+    return table
+
+
+def _kind_of(path: str | Path) -> str:
+    kind = SUFFIXES.get(Path(path).suffix.lower())
+    if kind is None:
+        raise ArgumentError(f"{path}: expected a name ending in {' or '.join(SUFFIXES)}")
+    if kind == "parquet":
+        try:
+            import pandas  # noqa: F401
+            import pyarrow.parquet  # noqa: F401
+        except ImportError as error:
+            raise MissingDependencyError(f"{path}: Parquet needs pyarrow: pip install 'fasthash[parquet]'") from error
+    return kind
+
+
+def _encoder_of(table: Any, path: str | Path, encoder: str | Path | None) -> Encoder:
+    if encoder is not None:
+        return load_encoder(encoder)
+    for name in shipped_encoders():
+        shipped = load_encoder(name)
+        if shipped.fingerprint == table.meta["encoder"]:
+            return shipped
+    raise EncoderError(f"{path}: no encoder that comes with fasthash made it; give the one that did (--encoder)")
+
+
+def _as_items(table: Any, encoder: Encoder, path: str | Path) -> list[Encoded]:
+    """The rows as the encoder would give them, all checked."""
+    if encoder.fingerprint != table.meta["encoder"]:
+        made_by = table.meta.get("encoder_name", "")
+        raise EncoderError(f"{path}: its hashes are of another encoder ({made_by}) than {encoder.name}")
+    texts = {name: [str(value) for value in _filled(table[name], "")] for name in _TEXTS if name in table.colnames}
+    arrays = {name: _filled(table[name], np.nan if name == "hash" else 0) for name in _ARRAYS}
+    hashes = _as_matrix(arrays["hash"], np.float32, encoder.dim, f"{path}: column hash")
+    codes = _as_matrix(arrays["code"], np.uint8, (encoder.n_bits + 7) // 8, f"{path}: column code")
+
+    def damaged(row: int, what: str) -> ReadError:
+        return ReadError(f"{path}: row {row + 1} ({texts['path'][row]}): {what}")
+
+    if "checksum" in texts:
+        for row, checksum in enumerate(_checksums(texts, {"hash": hashes, "code": codes})):
+            if checksum != texts["checksum"][row]:
+                raise damaged(row, "does not fit its checksum: damaged, or edited with the checksum left in")
+    infinite = ~np.isfinite(hashes).all(axis=1)
+    if infinite.any():
+        raise damaged(int(infinite.argmax()), "its hash holds NaN or infinity")
+    differs = (encoder.binarize(hashes) != codes).any(axis=1)
+    if differs.any():
+        raise damaged(int(differs.argmax()), "its code is not that of its hash")
+    items = []
+    for row, hash_ in enumerate(hashes):
+        digest, text = texts["digest"][row], texts["time"][row]
+        if not re.fullmatch("[0-9a-f]{32}", digest):
+            raise damaged(row, f"digest: expected 32 hexadecimal digits, got {digest!r}")
+        try:
+            time = parse_time("time", text) if text else NAT
+        except ArgumentError as error:
+            raise damaged(row, str(error)) from None
+        image = Image(np.empty((0, 0), np.float32), _unescaped(texts["path"][row]), time, digest=digest)
+        items.append(Encoded(image, hash_, _unescaped(texts["label"][row])))
+    return items
+
+
+def _as_matrix(array: NDArray[Any], dtype: Any, width: int, name: str) -> NDArray[Any]:
+    matrix = array.reshape(len(array), -1) if array.size else np.empty((0, width), array.dtype)
+    if matrix.dtype.newbyteorder("=") != np.dtype(dtype) or matrix.shape[1] != width:
+        wanted = f"{np.dtype(dtype).name} of {width} values"
+        raise ReadError(f"{name}: expected {wanted}, got {matrix.dtype.name} of {matrix.shape[1]}")
+    return np.ascontiguousarray(matrix, dtype)
+
+
+def _filled(column: Any, value: Any) -> Any:
+    return column.filled(value).data if hasattr(column, "filled") else column.data
+
+
+def _escaped(text: str) -> str:
+    """Text that any format can hold: file names may have bytes that are no text, and labels line breaks."""
+    return "".join(
+        c if c.isprintable() and c != "\\" and c < "\U00010000" else c.encode("unicode_escape").decode() for c in text
+    )
+
+
+def _unescaped(text: str) -> str:
+    return _ESCAPED.sub(lambda match: match[0].encode().decode("unicode_escape"), text)
