@@ -1,13 +1,15 @@
 # make demo   the main job on simulated data, with pictures, in fasthash-demo/
 # make test   lint, types and every test
-# make bench  the benchmarks, beside their peers
+# make bench  the benchmarks, beside their peers; the figures in the documentation follow.  make bench-quick   the short ones
+# make docs   the reference, and the tables of figures
 # make sanitize, make old-cpus   the tests of the kernels with every access checked, and on processors of long ago
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-NATIVE := setup.py pyproject.toml $(wildcard csrc/* fasthash/*.pyx)
+KERNELS := fasthash/_machine_code.py fasthash/_grid.py fasthash/solar/_cells.py fasthash/solar/_drawing.py
+NATIVE := setup.py pyproject.toml $(wildcard csrc/* fasthash/*.pyx) $(KERNELS)
 
-.PHONY: demo test bench sanitize old-cpus install solar solar-paper radio radio-8 ablation clean
+.PHONY: demo test bench bench-quick docs sanitize old-cpus install solar solar-paper radio radio-8 ablation clean
 .DELETE_ON_ERROR:
 
 install: $(VENV)/installed
@@ -31,7 +33,18 @@ test: install
 	$(BIN)/python -m pytest
 
 bench: install
-	$(BIN)/python -m pytest benchmarks -o python_files='bench_*.py' -m 'not large' --benchmark-json=benchmarks/latest.json
+	$(BIN)/python -m pytest benchmarks -o python_files='bench_*.py' -m 'not large' --store
+
+	$(BIN)/python -m benchmarks.tables
+	$(BIN)/python -m benchmarks.plots
+
+bench-quick: install
+	$(BIN)/python -m pytest benchmarks -o python_files='bench_*.py' -m 'not large and not slow'
+
+# The reference, from the docstrings, and the tables, from the stored runs.
+docs: install
+	$(BIN)/python docs/build_api.py
+	$(BIN)/python -m benchmarks.tables
 
 # A build of its own, in which an access out of bounds or an undefined operation ends the process. Leaks are not looked
 # for: the kernels allocate nothing, and Python leaves much at exit. libstdc++ is there for the exceptions of nmslib, which
@@ -45,7 +58,7 @@ sanitize: install
 	CFLAGS='-fsanitize=address,undefined -fno-sanitize-recover=all' $(BIN)/python -m pip install --quiet --no-deps \
 	    --target $(SANITIZED) $(SANITIZED)/source
 	cd $(SANITIZED) && LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libstdc++.so)" \
-	    ASAN_OPTIONS=detect_leaks=0 $(abspath $(BIN))/python -m pytest -q $(addprefix $(CURDIR)/tests/test_,hamming.py hamming_index.py index.py)
+	    ASAN_OPTIONS=detect_leaks=0 $(abspath $(BIN))/python -m pytest -q $(addprefix $(CURDIR)/tests/test_,hamming.py hamming_index.py index.py tiles.py)
 
 # Codes, Hamming search and float search as a processor of 2008 and one of 2013 run them.
 QEMU ?= qemu-x86_64
@@ -89,4 +102,4 @@ build/solar-worlds: install
 	$(BIN)/python -m fasthash.solar.worlds $@ 160 1
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info fasthash/_hamming.c fasthash/_multi_index.c fasthash/_tiles.c fasthash/_vectors.c fasthash/*.so fasthash-demo
+	rm -rf $(VENV) build dist *.egg-info fasthash/_compiled fasthash/_hamming.c fasthash/_multi_index.c fasthash/_tiles.c fasthash/_vectors.c fasthash/*.so fasthash-demo

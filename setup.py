@@ -1,8 +1,15 @@
-"""Builds the native modules; everything else about the package is in pyproject.toml."""
+"""Builds the native modules and kernels; everything else about the package is in pyproject.toml."""
 
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+HERE = Path(__file__).parent.absolute()
 
 
 def native(module: str, *sources: str) -> Extension:
@@ -20,11 +27,25 @@ def native(module: str, *sources: str) -> Extension:
     )
 
 
+class BuildNative(build_ext):
+    """The extensions, and then machine code of the Numba kernels, so that no user's first call has to compile them."""
+
+    def run(self) -> None:
+        super().run()
+        package = HERE if self.inplace or self.editable_mode else Path(self.build_lib).absolute()
+        compiled = package / "fasthash" / "_compiled"
+        shutil.rmtree(compiled, ignore_errors=True)
+        # Kept as if for a user whose cache folder this is.
+        environment = {**os.environ, "XDG_CACHE_HOME": str(compiled), "PYTHONPATH": str(HERE)}
+        subprocess.run([sys.executable, "-m", "fasthash._compile"], cwd=HERE, env=environment, check=True)
+
+
 setup(
+    cmdclass={"build_ext": BuildNative},
     ext_modules=[
         native("_hamming", "dispatch.c", "hamming*.c"),
         native("_multi_index", "multi_index*.c"),
         native("_tiles", "tiles*.c"),
         native("_vectors", "vectors*.c"),
-    ]
+    ],
 )

@@ -85,9 +85,9 @@ def report(benchmark, codes, queries, built, index, faiss):
     benchmark.pedantic(lambda: index.search(queries, K, 1), rounds=3, iterations=1)
 
 
-def built_index(n_bits, codes):
+def built_index(n_bits, codes, compact=False):
     start = time.perf_counter()
-    index = HammingIndex(n_bits)
+    index = HammingIndex(n_bits, compact=compact)
     index.add(codes)
     return index, time.perf_counter() - start
 

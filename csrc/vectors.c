@@ -4,15 +4,22 @@
 #define TARGET
 
 typedef double lanes;
+typedef float narrow;
 
 static inline lanes widen(const float *numbers)
 {
     return *numbers;
 }
 
-#include "vectors_scan.h"
+static inline narrow narrow_load(const float *numbers)
+{
+    return *numbers;
+}
 
-const vectors_kernels vectors_scalar = {"scalar", scan_knn};
+#include "vectors_scan.h"
+#include "vectors_graph.h"
+
+const vectors_kernels vectors_scalar = {"scalar", scan_knn, graph_search};
 
 size_t vectors_available(const vectors_kernels *levels[VECTORS_MAX_LEVELS])
 {
@@ -22,6 +29,8 @@ size_t vectors_available(const vectors_kernels *levels[VECTORS_MAX_LEVELS])
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx2"))
         levels[count++] = &vectors_avx2;
+    if (count == 2 && __builtin_cpu_supports("avx512f"))
+        levels[count++] = &vectors_avx512;
 #endif
     return count;
 }

@@ -18,9 +18,30 @@
 #include <stdint.h>
 
 #define VECTORS_ROW_BITS 32
-#define VECTORS_MAX_LEVELS 2
+#define VECTORS_MAX_LEVELS 3
+#define VECTORS_STRIDE 16     /* the points of a graph are padded with zeros to a multiple of so many numbers */
+#define VECTORS_MAX_LINKS 512 /* of a node */
+#define VECTORS_LEAST 1e-15f  /* between these two, the squares of numbers and of their differences */
+#define VECTORS_GREATEST 1e15f /* stay within what float32 can tell apart */
 
 typedef enum { VECTORS_L2, VECTORS_COSINE } vectors_metric;
+
+/* A Hierarchical Navigable Small World graph. Node i is at points[i * width], and stands for row rows[i]. Its links on
+ * the bottom level are links[i * n_links], those on level j, which is at least 1, upper[(upper_at[i] + j - 1) * n_upper];
+ * links that it lacks lead to itself. The entry is on level top. There are less than 2^31 nodes. */
+typedef struct vectors_graph {
+    const float *points;
+    const uint32_t *rows, *links, *upper, *upper_at;
+    size_t n_nodes, width, n_links, n_upper, top;
+    uint32_t entry;
+} vectors_graph;
+
+/* What a walk writes to: pool[ef + 1], seen[n_nodes / 64 + 1], point[width]. */
+typedef struct vectors_scratch {
+    size_t ef;
+    uint64_t *pool, *seen;
+    float *point;
+} vectors_scratch;
 
 typedef struct vectors_kernels {
     const char *name;
@@ -30,6 +51,14 @@ typedef struct vectors_kernels {
      * none twice. */
     void (*knn)(vectors_metric metric, const float *queries, size_t n_queries, const float *rows, size_t dim,
                 const int64_t *ids, size_t first, size_t n, size_t k, uint64_t *keys);
+
+    /* About the k nearest to each query, as sorted keys in keys[n_queries][k]: of the best ef nodes, or fewer, that a
+     * walk through the graph meets, and of the rows extra[n_extra], which are no nodes; k is at most ef. A query fails
+     * that has less than k nodes to choose from, or numbers for which float32 is too short: its first key is
+     * UINT64_MAX. Returns how many fail. */
+    size_t (*search)(const vectors_graph *graph, vectors_metric metric, const float *queries, size_t n_queries,
+                     const float *rows, size_t dim, const int64_t *extra, size_t n_extra, size_t k,
+                     const vectors_scratch *scratch, uint64_t *keys);
 } vectors_kernels;
 
 /* The instruction sets this host can run, slowest first. Returns how many. */
@@ -41,5 +70,6 @@ size_t vectors_available(const vectors_kernels *levels[VECTORS_MAX_LEVELS]);
 
 extern const vectors_kernels vectors_scalar;
 extern const vectors_kernels vectors_avx2;
+extern const vectors_kernels vectors_avx512;
 
 #endif

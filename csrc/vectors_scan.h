@@ -71,8 +71,9 @@ static inline uint64_t make_key(float distance, uint64_t row)
     return (uint64_t)bits << VECTORS_ROW_BITS | row;
 }
 
-TARGET static void scan_knn(vectors_metric metric, const float *queries, size_t n_queries, const float *rows,
-                            size_t dim, const int64_t *ids, size_t first, size_t n, size_t k, uint64_t *keys)
+/* The heaps, unsorted, of the nearest of n rows to each query. */
+TARGET static void scan_heaps(vectors_metric metric, const float *queries, size_t n_queries, const float *rows,
+                              size_t dim, const int64_t *ids, size_t first, size_t n, size_t k, uint64_t *keys)
 {
     uint64_t row[BLOCK_ROWS];
     double scale[BLOCK_ROWS];
@@ -103,6 +104,12 @@ TARGET static void scan_knn(vectors_metric metric, const float *queries, size_t 
             }
         }
     }
+}
+
+TARGET static void scan_knn(vectors_metric metric, const float *queries, size_t n_queries, const float *rows,
+                            size_t dim, const int64_t *ids, size_t first, size_t n, size_t k, uint64_t *keys)
+{
+    scan_heaps(metric, queries, n_queries, rows, dim, ids, first, n, k, keys);
     for (size_t q = 0; q < n_queries; q++)
         topk_sort(keys + q * k, k);
 }

@@ -94,7 +94,7 @@ class Journal:
             connection.execute("BEGIN IMMEDIATE")
             fill(connection, [create_entry(encoder, name)])
             connection.execute("COMMIT")
-        (folder / MARK).touch()
+        (folder / MARK).write_bytes(bytes(2 * _SLOT.size))  # whatever happens to the disk, there is room for it
 
     def close(self) -> None:
         self._reader.close()

@@ -1,9 +1,11 @@
 """Numba functions as machine code that a new process need not compile again.
 
-Compiling takes Numba a second; the code it makes is a few kilobytes. So the code is kept in the user's cache folder
-($XDG_CACHE_HOME/fasthash, else ~/.cache/fasthash), in a checksummed container under a name that says for which source,
-versions and CPU it is. A file that is damaged, or not there, is made anew; a folder that cannot be written is done
-without. Numba's own cache would be a pickle, and does not heal.
+Compiling takes Numba a second; the code it makes is a few kilobytes, and needs no Numba to run. So that of the common
+kernels is built with the package (setup.py), for the CPU of the host that builds it. Elsewhere, and for rarer kernels,
+it is made when it is first needed and kept in the user's cache folder ($XDG_CACHE_HOME/fasthash, else
+~/.cache/fasthash). A file is a checksummed container under a name that says for which source and CPU it is; one that is
+damaged, or not there, is made anew; a folder that cannot be written is done without. Numba's own cache would be a
+pickle, and does not heal.
 """
 
 import contextlib
@@ -12,7 +14,6 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from fasthash._storage import read_container, write_container
 from fasthash.errors import FastHashError
 
 _KIND = "machine-code"
+BUILT = Path(__file__).parent / "_compiled" / "fasthash"  # made by setup.py
 _lock = threading.Lock()
 _engines: list[Any] = []  # linked code lives as long as its engine
 
@@ -29,7 +31,7 @@ _engines: list[Any] = []  # linked code lives as long as its engine
 def machine_code(
     name: str, source: Path, compile_it: Callable[[], tuple[str, str]], arguments: tuple[Any, ...]
 ) -> Callable[..., None]:
-    """A function compiled by Numba, from the cache or made now; calls release the GIL.
+    """A function compiled by Numba, from what is kept or made now; calls release the GIL.
 
     Parameters
     ----------
@@ -38,15 +40,14 @@ def machine_code(
     source : Path
         The file whose text the code depends on.
     compile_it : callable() -> (LLVM assembly, symbol)
-        Called only where the cache does not hold the code.
+        Called only where the code is not kept.
     arguments : ctypes types of the function's arguments; it returns nothing.
     """
     with _lock:
         import llvmlite.binding as llvm
 
-        folder = _folder()
-        path = folder / f"{name}-{_key(llvm, source)}.code" if folder else None
-        code, symbol = _kept(path) or _made(llvm, compile_it, path)
+        file = f"{name}-{_key(llvm, source)}.code"
+        code, symbol = _kept(BUILT / file) or _of_user(llvm, file, compile_it)
         return _callable(_link(llvm, code, symbol), arguments)
 
 
@@ -60,9 +61,7 @@ def to_assembly(function: Callable[..., None], signature: Any) -> tuple[str, str
     return compiled.inspect_llvm(signature.args), compiled.overloads[signature.args].fndesc.llvm_func_name
 
 
-def _kept(path: Path | None) -> tuple[bytes, str] | None:
-    if path is None:
-        return None
+def _kept(path: Path) -> tuple[bytes, str] | None:
     try:
         meta, arrays = read_container(path, _KIND)
     except FastHashError:  # not there yet, or damaged
@@ -70,17 +69,21 @@ def _kept(path: Path | None) -> tuple[bytes, str] | None:
     return arrays["code"].tobytes(), meta["symbol"]
 
 
-def _made(llvm: Any, compile_it: Callable[[], tuple[str, str]], path: Path | None) -> tuple[bytes, str]:
+def _of_user(llvm: Any, file: str, compile_it: Callable[[], tuple[str, str]]) -> tuple[bytes, str]:
+    """From the user's cache folder, or made now and kept there."""
+    folder = _users_folder()
+    if folder is not None and (kept := _kept(folder / file)):
+        return kept
     assembly, symbol = compile_it()
     code: bytes = _target(llvm).emit_object(llvm.parse_assembly(assembly))
-    if path is not None:
+    if folder is not None:
         with contextlib.suppress(FastHashError):  # a full disk is no reason not to compute
-            write_container(path, _KIND, {"symbol": symbol}, {"code": np.frombuffer(code, np.uint8)})
+            write_container(folder / file, _KIND, {"symbol": symbol}, {"code": np.frombuffer(code, np.uint8)})
     return code, symbol
 
 
-def _folder() -> Path | None:
-    """Where code is kept: a folder of this user's own, for what lies in it is run; None where there is none."""
+def _users_folder() -> Path | None:
+    """A folder of this user's own, for what lies in it is run; None where there is none."""
     cache = os.environ.get("XDG_CACHE_HOME", "")
     try:
         folder = Path(cache if os.path.isabs(cache) else Path.home() / ".cache") / "fasthash"
@@ -93,7 +96,7 @@ def _folder() -> Path | None:
 def _key(llvm: Any, source: Path) -> str:
     settings = sorted(item for item in os.environ.items() if item[0].startswith("NUMBA_"))
     cpu = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten(), llvm.get_process_triple()
-    parts = source.read_bytes(), Path(__file__).read_bytes(), version("numba"), version("llvmlite"), cpu, settings
+    parts = source.read_bytes(), Path(__file__).read_bytes(), cpu, settings
     return hashlib.blake2b(repr(parts).encode(), digest_size=12).hexdigest()
 
 

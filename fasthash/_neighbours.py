@@ -1,7 +1,7 @@
 """The nearest rows of a catalog's table: by graph, by tables of codes or by a scan, whichever answers soonest.
 
-Graphs and tables are caches, over the rows that were there when they were made. They know images by their ids, which
-outlive compaction. What has come since is scanned, what was deleted is passed over.
+Graphs and tables are caches, over the rows that were there when they were made. What has come since is scanned, what
+was deleted is passed over.
 """
 
 import contextlib
@@ -15,14 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasthash import index
+from fasthash._graph import Graph
 from fasthash._journal import Place
-from fasthash._storage import atomic_write, digest_of, read_container, write_container
+from fasthash._storage import read_container, write_container
 from fasthash._table import Table
-from fasthash._vectors import METRIC_CODES, knn
 from fasthash.errors import FastHashError
 from fasthash.hamming import knn_hamming, simd_level
 from fasthash.hamming_index import HammingIndex
-from fasthash.index import Graph, graph_maker
 
 Ints = NDArray[np.int64]
 Hits = tuple[NDArray[Any], Ints]  # of one query: distances, rows
@@ -51,22 +50,23 @@ class Selection:
         """Those rows one by one; None for all there are."""
         if self.rows is not None:
             return self.rows
-        if not table.n_dead and not len(self.without):
+        if self.is_everything(table):
             return None
         kept = ~table["dead"]
         kept[self.without] = False
         return np.flatnonzero(kept)
 
-    def keep(self, table: Table, rows: Ints) -> Ints:
-        """Those of some rows that are live and selected; -1 is none."""
+    def is_everything(self, table: Table) -> bool:
+        return self.rows is None and not table.n_dead and not len(self.without)
+
+    def keeps(self, table: Table, rows: Ints) -> NDArray[np.bool_]:
+        """Which of some rows are live and selected; -1 is none."""
         kept = rows >= 0
         if table.n_dead:
             kept &= ~table["dead"][rows]
         if self.rows is not None:
             kept &= within(self.rows, rows)
-        if len(self.without):
-            kept &= ~within(self.without, rows)
-        return rows[kept]
+        return kept & ~within(self.without, rows) if len(self.without) else kept
 
 
 def within(rising: Ints, values: Ints) -> NDArray[np.bool_]:
@@ -92,6 +92,7 @@ class Neighbours:
         self._hamming = HammingIndex(n_bits)
         self._stop = -1  # ids below it are in the index, but those of so many dead rows; -1: its file was not read yet
         self._n_dead = 0
+        self._taken: tuple[Place, HammingIndex] | None = None  # the index as it was at a place
 
     def nearest(
         self, table: Table, vectors: NDArray[Any], metric: str, k: int, selection: Selection, exact: bool, threads: int
@@ -119,59 +120,38 @@ class Neighbours:
             with self._loading:
                 found = _signature(self._folder / f"graph-{metric}")
                 if found != self._files.get(metric):
-                    self._graphs[metric], self._files[metric] = self._load_graph(metric), found
+                    self._graphs[metric], self._files[metric] = self._load_graph(table, metric), found
                 self._looked[metric] = table.place
         return self._graphs.get(metric)
+
+    def holds_all(self, table: Table, metric: str) -> bool:
+        """Whether there is a graph that holds every row."""
+        graph = self.graph(table, metric)
+        return graph is not None and graph.n_rows == table.n
 
     def is_due(self, table: Table, metric: str) -> bool:
         """Whether so many rows are in no graph that one should be made of them."""
         graph = self.graph(table, metric)
         if graph is None and metric != "l2":  # whoever wants one asks `compact` for it
             return False
-        stop, n_nodes = (graph.stop, graph.n_nodes) if graph else (0, 0)
-        return table.n - int(table["ids"].searchsorted(stop)) > max(SCANNED, n_nodes // STALE)
+        n_rows = graph.n_rows if graph else 0
+        return table.n - n_rows > max(SCANNED, n_rows // STALE)
 
     def build(self, table: Table, metric: str, threads: int) -> None:
-        """Make a graph of all live rows, and write its file."""
-        rows = table.live()
-        graph = Graph.build(table["hashes"][rows], metric, _M, _EF_CONSTRUCTION, threads, table["ids"][rows])
+        """Make a graph of all rows, and write its file."""
+        graph = Graph.build(table["hashes"], metric, _M, _EF_CONSTRUCTION, threads)
         path = self._folder / f"graph-{metric}"
-        with atomic_write(path.with_suffix(".nmslib")) as file:
-            graph.write(file.name)
-        self._describe(path, graph, table.place)
+        about, arrays = graph.for_file()
+        write_container(path, _KIND, about | {"seq": table.place.seq, "seal": table.place.seal.hex()}, arrays)
         with self._loading:
             self._graphs[metric], self._files[metric] = graph, _signature(path)
 
-    def holds_all(self, table: Table, metric: str) -> bool:
-        """Whether there is a graph that holds every row."""
-        graph = self.graph(table, metric)
-        return graph is not None and int(table["ids"][-1]) < graph.stop
-
-    def stamp(self, place: Place) -> None:
-        """Say of the graphs' files that they are of the history that has come to this place."""
-        for metric, graph in self._graphs.items():
-            if graph is not None:
-                path = self._folder / f"graph-{metric}"
-                self._describe(path, graph, place)
-                self._files[metric] = _signature(path)
-
-    def _describe(self, path: Path, graph: Graph, place: Place) -> None:
-        about = {"seq": place.seq, "seal": place.seal.hex(), "stop": graph.stop, "n_nodes": graph.n_nodes}
-        about |= {"maker": graph_maker(), "digest": digest_of(path.with_suffix(".nmslib"))}
-        write_container(path, _KIND, about, {"outside": graph.outside})
-
-    def _load_graph(self, metric: str) -> Graph | None:
-        path = self._folder / f"graph-{metric}"
-        try:
-            about, arrays = read_container(path, _KIND)
-            its = path.with_suffix(".nmslib")
-            if about["maker"] != graph_maker() or not self._holds(Place(about["seq"], bytes.fromhex(about["seal"]))):
-                return None
-            if about["digest"] != digest_of(its):
-                return None
-        except (FastHashError, OSError):
-            return None  # a cache: the rows are scanned until there is another
-        return Graph(metric, about["stop"], about["n_nodes"], arrays["outside"].copy(), its)
+    def _load_graph(self, table: Table, metric: str) -> Graph | None:
+        with contextlib.suppress(FastHashError):  # a cache: the rows are scanned until there is another
+            about, arrays = read_container(self._folder / f"graph-{metric}", _KIND)
+            if self._holds(Place(about["seq"], bytes.fromhex(about["seal"]))):
+                return Graph.from_file(about, arrays, table["hashes"], metric)
+        return None
 
     # ---- codes
 
@@ -180,13 +160,16 @@ class Neighbours:
     ) -> list[Hits]:
         if selection.rows is None and len(selection.without) <= _FEW:
             found = self._hamming_of(table).search(codes, k + len(selection.without), threads)
-            hits = [_selected(table, distances, ids, k, selection) for distances, ids in zip(*found, strict=True)]
+            hits = [_selected(table, near, table.rows_of(ids), k, selection) for near, ids in zip(*found, strict=True)]
             if all(len(rows) == k for _, rows in hits):  # the index may know of later changes than the table does
                 return hits
         return list(zip(*knn_hamming(codes, table["codes"], k, threads, selection.explicit(table)), strict=True))
 
     def _hamming_of(self, table: Table) -> HammingIndex:
         """An index of the table's codes as they are, or at some later moment."""
+        taken = self._taken
+        if taken is not None and taken[0] is table.place:
+            return taken[1]
         with self._loading:
             if self._stop < 0:
                 self._load_hamming(table)
@@ -199,7 +182,8 @@ class Neighbours:
                 held = self._hamming.ids
                 self._hamming.remove(held[table.rows_of(held) < 0])
                 self._n_dead = table.n_dead
-            return self._hamming.snapshot()
+            self._taken = taken = table.place, self._hamming.snapshot()
+            return taken[1]
 
     def _load_hamming(self, table: Table) -> None:
         """The index of the file, where that holds codes of this very table."""
@@ -232,7 +216,7 @@ def _wanted(table: Table, k: int, selection: Selection) -> int:
     wanted = max(k, _EF)
     if selection.rows is None:
         return wanted * table.n // table.n_live + len(selection.without)
-    return wanted * table.n // len(selection.rows)
+    return max(k, wanted * table.n // len(selection.rows))
 
 
 def _by_graph(
@@ -245,21 +229,19 @@ def _by_graph(
     selection: Selection,
     threads: int,
 ) -> list[Hits]:
-    """Exact distances to what the graph proposes and to what it does not hold; a scan for a query it fails."""
-    level, code, hashes = index._LEVELS[simd_level()], METRIC_CODES[metric], table["hashes"]
-    tail = np.arange(int(table["ids"].searchsorted(graph.stop)), table.n)
-    others = np.concatenate([table.rows_of(graph.outside), tail])
-    keys, left = np.empty((len(vectors), k), np.uint64), []
-    for i, ids in enumerate(graph.candidates(vectors, wanted, threads)):
-        found = selection.keep(table, table.rows_of(ids))
-        if len(found) < k:
-            left.append(i)
-            continue
-        rows = np.concatenate([found, selection.keep(table, others)])
-        knn(level, code, vectors[i : i + 1], hashes, rows, 0, len(rows), keys[i : i + 1])
-    if left:
-        keys[left] = index._nearest(vectors[left], hashes, metric, k, threads, selection.explicit(table))
-    return list(zip(*index._decode(keys), strict=True))
+    """What is selected of the nearest ``wanted`` that a graph leads to; a scan for a query that has too few of them."""
+    hashes, everything = table["hashes"], selection.is_everything(table)
+    asked = k if everything else wanted
+    keys, failed = graph.search(index._LEVELS[simd_level()], vectors, hashes, asked, wanted, threads)
+    hits: list[Hits] = list(zip(*index._decode(keys), strict=True))
+    if not everything:
+        hits = [_selected(table, distances, rows, k, selection) for distances, rows in hits]
+        failed = np.union1d(failed, [i for i, (_, rows) in enumerate(hits) if len(rows) < k]).astype(np.int64)
+    if len(failed):
+        keys = index._nearest(vectors[failed], hashes, metric, k, threads, selection.explicit(table))
+        for i, hit in zip(failed.tolist(), zip(*index._decode(keys), strict=True), strict=True):
+            hits[i] = hit
+    return hits
 
 
 def nearest_cells(
@@ -273,11 +255,11 @@ def nearest_cells(
 ) -> list[Hits]:
     """The k nearest of some rows of ``cells``, uint8 (n, values), by the ``chosen`` cells of the grid alone."""
     values = np.flatnonzero(np.repeat(chosen.reshape(-1), cells.shape[1] // chosen.size))
-    points = queries[:, values].astype(np.float32) - _MIDDLE
+    points = np.ascontiguousarray(queries[:, values], np.float32) - _MIDDLE
     hits: list[Hits] = [(np.empty(0, np.float32), np.empty(0, np.int64))] * len(queries)
     for start in range(0, len(rows), _BLOCK):
         block = rows[start : start + _BLOCK]
-        floats = cells[block][:, values].astype(np.float32) - _MIDDLE
+        floats = cells[block].take(values, axis=1).astype(np.float32) - _MIDDLE
         distances, found = index._decode(index._nearest(points, floats, metric, k, threads))
         for i, (held_distances, held_rows) in enumerate(hits):
             near, its = np.concatenate([held_distances, distances[i]]), np.concatenate([held_rows, block[found[i]]])
@@ -286,7 +268,6 @@ def nearest_cells(
     return hits
 
 
-def _selected(table: Table, distances: NDArray[np.int32], ids: Ints, k: int, selection: Selection) -> Hits:
-    rows = table.rows_of(ids)
-    kept = (rows >= 0) & ~within(selection.without, rows)
+def _selected(table: Table, distances: NDArray[Any], rows: Ints, k: int, selection: Selection) -> Hits:
+    kept = selection.keeps(table, rows)
     return distances[kept][:k], rows[kept][:k]

@@ -1,7 +1,10 @@
-"""Threads over the jobs of one call."""
+"""Threads over the jobs of one call, and over a long row of them."""
 
 import _thread
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import Any, TypeVar
 
 J = TypeVar("J")
@@ -73,3 +76,17 @@ def _start(work: Callable[[], None]) -> _thread.LockType:
 
     _thread.start_new_thread(run, ())
     return end
+
+
+def map_ahead(work: Callable[[J], R], jobs: Iterable[J], threads: int) -> Iterator[R]:
+    """``map(work, jobs)`` on threads, in order, never more than a few jobs ahead of what was taken."""
+    rest = iter(jobs)
+    pool = ThreadPoolExecutor(threads)
+    try:
+        futures = deque(pool.submit(work, job) for job in islice(rest, 2 * threads))
+        while futures:
+            result = futures.popleft().result()
+            futures.extend(pool.submit(work, job) for job in islice(rest, 1))
+            yield result
+    finally:  # whoever takes no more need not wait for what is left
+        pool.shutdown(cancel_futures=True)

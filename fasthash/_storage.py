@@ -38,18 +38,14 @@ os.umask(UMASK)
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a temporary file beside ``path``; it takes the name ``path`` only once it is whole and on the disk.
-
-    Others may write it by its ``name``.
-    """
+    """Open a temporary file beside ``path``; it takes the name ``path`` only once it is whole and on the disk."""
     target = Path(path)
     try:
         fd, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
     except OSError as error:
         raise FastHashError(f"{target}: cannot write here: {error.strerror}") from error
-    os.close(fd)
     try:
-        with open(name, "wb") as file:  # noqa: PTH123
+        with os.fdopen(fd, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -71,15 +67,6 @@ def sync_directory(directory: Path) -> None:
             os.fsync(fd)
         finally:
             os.close(fd)
-
-
-def digest_of(path: str | os.PathLike[str]) -> str:
-    """BLAKE2b-256 of a file's bytes, hexadecimal; raises OSError."""
-    digest, buffer = hashlib.blake2b(digest_size=_DIGEST_SIZE), bytearray(2**20)
-    with open(path, "rb", buffering=0) as file:  # noqa: PTH123
-        while n := file.readinto(buffer):
-            digest.update(memoryview(buffer)[:n])
-    return digest.hexdigest()
 
 
 def write_container(

@@ -45,6 +45,7 @@ class Table:
     columns: Mapping[str, NDArray[Any]]
     label_names: tuple[str, ...] = ()
     n_dead: int = 0
+    n_changes: int = 0  # entries that only changed what others had added: compaction drops them
     cached: int = 0  # the seq up to which a file goes
     _by_time: list["Sorted"] = field(default_factory=list)
     _by_digest: list["Sorted"] = field(default_factory=list)
@@ -90,7 +91,7 @@ class Table:
         if self.n == 0:
             return np.full(len(ids), -1)
         rows = ids.astype(np.int64) - own[0] if own[-1] - own[0] == self.n - 1 else own.searchsorted(ids)
-        rows = np.minimum(rows, self.n - 1)
+        rows = rows.clip(0, self.n - 1)
         found = own[rows] == ids
         if self.n_dead:
             found &= ~self["dead"][rows]
@@ -142,7 +143,7 @@ class Table:
                     columns["dead"][row] = True
                 else:
                     columns["labels"][row] = names.setdefault(entry.label or "", len(names))
-        return replace(table, label_names=tuple(names), n_dead=n_dead)
+        return replace(table, label_names=tuple(names), n_dead=n_dead, n_changes=self.n_changes + len(changes))
 
     def _used(self, name: str) -> int:
         if name != "path_bytes":
@@ -175,6 +176,7 @@ class Table:
     def save(self, path: Path) -> "Table":
         """Write the table as one file; gives the same table, which knows that there is one."""
         meta = {"seq": self.place.seq, "seal": self.place.seal.hex(), "label_names": self.label_names}
+        meta |= {"n_dead": self.n_dead, "n_changes": self.n_changes}
         write_container(path, _KIND, meta, {name: self[name] for name in self.columns})
         return replace(self, cached=self.place.seq)
 
@@ -184,9 +186,12 @@ class Table:
         widths = {name: (array.dtype, array.shape[1:]) for name, array in columns.items()}
         if widths != {name: (array.dtype, array.shape[1:]) for name, array in self.columns.items()}:
             raise CorruptFileError(f"{path}: not the rows of this catalog")
-        n = len(columns["ids"])
-        place = Place(meta["seq"], bytes.fromhex(meta["seal"]))
-        return Table(place, n, columns, tuple(meta["label_names"]), int(columns["dead"].sum()), place.seq)
+        try:
+            place = Place(meta["seq"], bytes.fromhex(meta["seal"]))
+            counts = meta["n_dead"], meta["n_changes"]
+            return Table(place, len(columns["ids"]), columns, tuple(meta["label_names"]), *counts, place.seq)
+        except (KeyError, ValueError) as error:
+            raise CorruptFileError(f"{path}: not rows as this fasthash keeps them: {error}") from error
 
 
 def checks(details: Iterable[Any]) -> NDArray[np.uint64]:

@@ -122,8 +122,6 @@ class Catalog:
         self._folding: threading.Thread | None = None
         self._table: Table
         self._restart()
-        with contextlib.suppress(FastHashError):
-            self._table = self._table.load(path / _CACHE / _ROWS)
 
     def _restart(self) -> None:
         """Forget all that was read."""
@@ -160,8 +158,9 @@ class Catalog:
             draft.chmod(0o777 & ~UMASK)
             os.replace(draft, target)
             sync_directory(target.parent)
-        except OSError as error:
-            raise FastHashError(f"{target}: cannot write: {error.strerror or error}") from error
+        except (OSError, FastHashError) as error:
+            reason = getattr(error, "strerror", None) or str(error).rpartition(": ")[2]
+            raise FastHashError(f"{target}: cannot write: {reason}") from error
         finally:
             shutil.rmtree(draft, ignore_errors=True)
         return cls(target, encoder)
@@ -221,16 +220,25 @@ class Catalog:
         with self._lock:
             version = self._journal.version()
             if version != self._version:
-                try:
-                    self._table = self._read_on()
-                except Rewritten:
-                    self._restart()
-                    self._table = self._read_on()
+                self._table = self._read()
                 self._version = version
             return self._table
 
-    def _read_on(self) -> Table:
-        return self._table.after(self._journal.after(self._table.place), self.encoder.binarize)
+    def _read(self) -> Table:
+        """The table of all that is in the journal: going on from what was read before, else from its file."""
+        if self._table.place != START:
+            with contextlib.suppress(Rewritten):
+                return self._read_on(self._table)
+            self._restart()
+        cached = self._empty()
+        with contextlib.suppress(FastHashError):
+            cached = cached.load(self.path / _CACHE / _ROWS)
+        with contextlib.suppress(Rewritten):
+            return self._read_on(cached)
+        return self._read_on(self._empty())
+
+    def _read_on(self, table: Table) -> Table:
+        return table.after(self._journal.after(table.place), self.encoder.binarize)
 
     def _holds(self, place: Place) -> bool:
         with self._lock:
@@ -422,7 +430,7 @@ class Catalog:
             table = self._current()
             place = append(connection, table.place, entries(table))
         self._journal.acknowledge(place)
-        if self._is_worth_a_file(table) and not (self._folding and self._folding.is_alive()):
+        if self._is_worth_a_file(table) and not self.is_folding:
             self._folding = threading.Thread(target=self._fold, name="fasthash fold")
             self._folding.start()
 
@@ -439,22 +447,18 @@ class Catalog:
         check_choice("metric", metric, METRICS[:2])
         if self._folding is not None:
             self._folding.join()
-        neighbours, table = self._neighbours, self._current()
-        for each in METRICS[:2]:
-            neighbours.graph(table, each)
         with self._journal.transaction() as connection, contextlib.closing(Journal(self.path)) as journal:
             self.verify()
             table = self._current()
-            place = rewrite(connection, self._survivors(journal, table), table.place.seq + 1)
-        self._journal.acknowledge(place)
-        self._journal.shrink()
-        with self._lock:
-            table = self._current()
-            self._neighbours = neighbours  # of the same images: only the seals are others
-        neighbours.stamp(table.place)
-        self._save_rows()
+            rewritten = table.n_changes > 0
+            if rewritten:
+                place = rewrite(connection, self._survivors(journal, table), table.place.seq + 1)
+        if rewritten:
+            self._journal.acknowledge(place)
+            self._journal.shrink()
+        table, neighbours = self._save_rows(), self._neighbours
         neighbours.save_hamming(table)
-        if table.n_live > SCANNED and not neighbours.holds_all(table, metric):
+        if table.n > SCANNED and not neighbours.holds_all(table, metric):
             neighbours.build(table, metric, available_cores())
 
     def _survivors(self, journal: Journal, table: Table) -> Iterator[Entry]:
@@ -467,6 +471,11 @@ class Catalog:
                 yield entry._replace(label=table.label(row))
 
     # ---- caches: where they cannot be written, all works without
+
+    @property
+    def is_folding(self) -> bool:
+        """Whether caches are being brought up to what was added: `close` waits for it."""
+        return self._folding is not None and self._folding.is_alive()
 
     def _is_worth_a_file(self, table: Table) -> bool:
         return table.place.seq - table.cached > max(_WORTH_A_FILE, table.cached // 8)
@@ -637,6 +646,8 @@ class Catalog:
             raise ArgumentError(f"region: images of {self.encoder.name} have no grid of cells")
         chosen = cells_within(region, *self.encoder.cell_grid)
         cells, have_any = self._cells(table)
+        if table.n and not have_any.any():
+            raise ArgumentError(f"region: no image of {self.path} has cells: a fasthash without regions added them")
         for query in queries:
             if query.cells is None or not query.cells.size:
                 raise ArgumentError(f"region: of the query {query.name} there is only its hash, no cells")

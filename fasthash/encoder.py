@@ -7,19 +7,19 @@ network's input (the front end), the thresholds of its bits, what it was trained
 import hashlib
 import importlib
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fasthash._parallel import map_jobs
+from fasthash._parallel import map_ahead, map_jobs
 from fasthash._validation import as_vectors, check_threads
 from fasthash.codes import binarize, binarize_percentile
 from fasthash.errors import ArgumentError, EncoderError, FastHashError
@@ -115,6 +115,9 @@ class Encoder:
         except Exception as error:
             raise EncoderError(f"{source}: not a usable encoder: {' '.join(str(error).split())[:200]}") from error
         self._input = self._session.get_inputs()[0].name
+        self._outputs = [self._session.get_outputs()[0].name]
+        self._one = (1, *self._session.get_inputs()[0].shape[1:])
+        self._bindings: list[tuple[Any, NDArray[np.float32], NDArray[np.float32]]] = []
 
     def _set_bits(self) -> None:
         """How hashes become codes: thresholds of the bits, or a percentile of each image's own values; a projection."""
@@ -181,34 +184,67 @@ class Encoder:
 
         Blocks of rows are shared out among the threads (-1: one for each core); the hashes are the same for any number.
         """
+        threads = check_threads(num_threads)
+        if len(inputs) <= _BATCH and progress is None:
+            return self._run_one(inputs) if inputs.shape == self._one else self._run(inputs)
         blocks = [inputs[i : i + _BATCH] for i in range(0, len(inputs), _BATCH)]
         done = 0
 
         def run(block: NDArray[np.float32]) -> NDArray[np.float32]:
             nonlocal done
-            hashes: NDArray[np.float32] = self._session.run(None, {self._input: np.ascontiguousarray(block)})[0]
+            hashes = self._run(block)
             done += len(block)
             if progress is not None:
                 progress(done, len(inputs))
             return hashes
 
-        return as_vectors("hashes", np.concatenate(map_jobs(run, blocks, check_threads(num_threads))), self.dim)
+        return np.concatenate(map_jobs(run, blocks, threads))
+
+    def _run(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        hashes: NDArray[np.float32] = self._session.run(self._outputs, {self._input: inputs})[0]
+        return self._checked(hashes)
+
+    def _run_one(self, row: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The same for one row, in memory bound once: to hand arrays over costs a tenth of a small network's time."""
+        try:
+            binding, bound, out = self._bindings.pop()
+        except IndexError:  # every thread has its own
+            binding, bound, out = self._bind()
+        np.copyto(bound, row, casting="no")
+        self._session.run_with_iobinding(binding)
+        hashes = out.copy()
+        self._bindings.append((binding, bound, out))
+        return self._checked(hashes)
+
+    def _bind(self) -> tuple[Any, NDArray[np.float32], NDArray[np.float32]]:
+        bound, out = np.empty(self._one, np.float32), np.empty((1, self.dim), np.float32)
+        binding = self._session.io_binding()
+        binding.bind_input(self._input, "cpu", 0, np.float32, bound.shape, bound.ctypes.data)
+        binding.bind_output(self._outputs[0], "cpu", 0, np.float32, out.shape, out.ctypes.data)
+        return binding, bound, out
+
+    def _checked(self, hashes: NDArray[np.float32]) -> NDArray[np.float32]:
+        # A product tells in half a microsecond whether all is finite; only then does it pay to look closer.
+        if not math.isfinite(np.vdot(hashes, hashes)):
+            as_vectors("hashes", hashes, self.dim)
+        return hashes
 
     def encode_files(
         self, paths: Iterable[str], num_threads: int = -1, limits: Limits = DEFAULT_LIMITS
     ) -> Iterator[Encoded | Failure]:
         """Hash many files, in order, with bounded memory; a file that cannot be used is a Failure, not an exception."""
-        described = describe_files(self.front_end, paths, num_threads, limits)
-        for batch in _batched(described, _BATCH):
-            good = [item for item in batch if not isinstance(item, Failure)]
-            hashes = iter(self.encode_inputs(np.stack([row for _, row in good])) if good else ())
-            for item in batch:
-                if isinstance(item, Failure):
-                    yield item
-                else:
-                    image, row = item
-                    label, cells = self.label(image.path), self.cells(row)
-                    yield Encoded(image, next(hashes), label, cells, self.fingerprint)
+        return map_ahead(lambda path: self.encode_file(path, limits), paths, check_threads(num_threads))
+
+    def encode_file(self, path: str, limits: Limits = DEFAULT_LIMITS) -> Encoded | Failure:
+        """Hash one file."""
+        try:
+            image, row = _describe_file(self.front_end, path, limits)
+            vector = self.encode_inputs(row[np.newaxis])[0]
+            return Encoded(image, vector, self.label(path), self.cells(row), self.fingerprint)
+        except ArgumentError as error:
+            return Failure(path, f"{path}: {error}")
+        except FastHashError as error:
+            return Failure(path, str(error))
 
     def label(self, path: str) -> str:
         """The label of an image by the folder it lies in; "" where it tells none, or the encoder knows no labels."""
@@ -277,13 +313,17 @@ def describe_files(
 
     def describe(path: str) -> tuple[Image, NDArray[np.float32]] | Failure:
         try:
-            image = open_image(path, limits, digest=True)
-            row = front_end.describe(image)
+            return _describe_file(front_end, path, limits)
         except FastHashError as error:
             return Failure(path, str(error))
-        return replace(image, source=np.empty((0, 0), np.float32)), row
 
-    return _map_ahead(describe, paths, check_threads(num_threads))
+    return map_ahead(describe, paths, check_threads(num_threads))
+
+
+def _describe_file(front_end: FrontEnd, path: str, limits: Limits) -> tuple[Image, NDArray[np.float32]]:
+    image = open_image(path, limits, digest=True)
+    row = front_end.describe(image)
+    return replace(image, source=np.empty((0, 0), np.float32)), row
 
 
 def shipped_encoders() -> list[str]:
@@ -333,20 +373,3 @@ def _as_list(images: Any) -> list[Any]:
         return list(images)
     except TypeError:
         raise ArgumentError(f"images: expected arrays, paths or maps, got {type(images).__name__}") from None
-
-
-def _map_ahead(work: Any, items: Iterable[Any], threads: int) -> Iterator[Any]:
-    """``map(work, items)`` on threads, in order, never more than a few items ahead of what was taken."""
-    rest = iter(items)
-    with ThreadPoolExecutor(threads) as pool:
-        ahead: list[Future[Any]] = [pool.submit(work, item) for item in islice(rest, 2 * threads)]
-        while ahead:
-            result = ahead.pop(0).result()
-            ahead.extend(pool.submit(work, item) for item in islice(rest, 1))
-            yield result
-
-
-def _batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    rest = iter(items)
-    while batch := list(islice(rest, size)):
-        yield batch

@@ -4,24 +4,19 @@ Every distance that leaves this module comes from one kernel (csrc/vectors.h say
 once to float32, the same bits for the same two vectors wherever they are met. A graph only proposes rows.
 """
 
-import contextlib
-import logging
 import os
-import sys
-import tempfile
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fasthash._graph import Graph
 from fasthash._parallel import map_jobs
 from fasthash._storage import read_container, write_container
 from fasthash._validation import as_subset, as_vectors, check_choice, check_int, check_threads
 from fasthash._vectors import METRIC_CODES, ROW_BITS, available_levels, knn
-from fasthash.errors import ArgumentError, CorruptFileError, FastHashError
+from fasthash.errors import ArgumentError, CorruptFileError
 from fasthash.hamming import best_levels, simd_level
 
 Floats = NDArray[np.float32]
@@ -41,7 +36,6 @@ _WORTH_A_THREAD = 2**20  # coordinates to compare: about as long as it takes to 
 _SCAN_ROWS = 5000  # up to so many rows a scan is about as fast as a graph, and exact
 _SCAN_FRACTION = 50  # for more than 1/50 of all rows, a scan beats a graph
 _TAIL_FRACTION = 8  # a graph is rebuilt when the rows added since exceed 1/8 of its own
-_BATCH = 4096  # queries nmslib is asked at a time, for its answers to stay in bounded memory
 
 
 # ---------------------------------------------------------------- the exact scan
@@ -219,15 +213,15 @@ class FlatIndex:
     def load(cls: type[Index], path: PathLike) -> Index:
         """Read an index back; raises CorruptFileError, naming the file, if any byte of it changed.
 
-        The same queries give the same results as before; but a graph of another nmslib is built anew when needed.
+        The same queries give the same results as before.
         """
         meta, arrays = read_container(path, cls._kind)
         try:
             index = cls(**{name: meta[name] for name in cls._options})
             index.add(arrays["vectors"])
+            index._restore(meta, arrays)
         except (KeyError, ArgumentError) as error:
             raise CorruptFileError(f"{path}: not a {cls._kind} that this fasthash can read: {error}") from error
-        index._restore(meta, arrays)
         return index
 
     def _extras(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -270,7 +264,6 @@ class HNSWIndex(FlatIndex):
         self.ef_construction = check_int("ef_construction", ef_construction, 1, 100_000)
         self.ef = ef
         self._graph: Graph | None = None
-        self._graph_file: NDArray[np.uint8] | None = None  # of a graph that came from a file, for the next file
         self._building = threading.Lock()
 
     @property
@@ -300,160 +293,33 @@ class HNSWIndex(FlatIndex):
         vectors = self._vectors
         if graph is None or rows is not None or k * _SCAN_FRACTION > graph.n_nodes:
             return super().search(queries, k, threads, rows)
-        keys, short = np.empty((len(queries), k), np.uint64), []
-        tail = np.arange(graph.stop, len(vectors))
-        level, code = _LEVELS[simd_level()], METRIC_CODES[self.metric]
-        for i, found in enumerate(graph.candidates(queries, max(k, self._ef), threads)):
-            if len(found) < k:
-                short.append(i)
-            else:
-                some = np.concatenate([found, graph.outside, tail])
-                knn(level, code, queries[i : i + 1], vectors, some, 0, len(some), keys[i : i + 1])
-        if short:
-            keys[short] = _nearest(queries[short], vectors, self.metric, k, threads)
+        keys, failed = graph.search(_LEVELS[simd_level()], queries, vectors, k, max(k, self._ef), threads)
+        if len(failed):
+            keys[failed] = _nearest(queries[failed], vectors, self.metric, k, threads)
         return _decode(keys)
 
     def build(self, num_threads: int = -1) -> None:
         """Build the graph over all vectors now, if any are not in it yet and there are more than 5000."""
         threads = check_threads(num_threads)
         with self._building:
-            if self._graph is None or self._graph.stop < self.ntotal:
+            if self._graph is None or self._graph.n_rows < self.ntotal:
                 self._build(threads)
 
     def _is_due(self) -> bool:
-        covered = 0 if self._graph is None else self._graph.stop
+        covered = 0 if self._graph is None else self._graph.n_rows
         return self.ntotal - covered > max(_SCAN_ROWS, covered // _TAIL_FRACTION)
 
     def _build(self, threads: int) -> None:
         if self.ntotal > _SCAN_ROWS:
             self._graph = Graph.build(self._vectors, self.metric, self.M, self.ef_construction, threads)
-            self._graph_file = None
 
     def _extras(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         with self._building:
             if self._is_due():
                 self._build(check_threads(-1))
-            graph, file = self._graph, self._graph_file
-        if graph is None:
-            return {}, {}
-        if file is None:
-            with _file_for_nmslib() as path:
-                graph.write(path)
-                file = np.fromfile(path, np.uint8)
-        meta = {"graph_rows": graph.stop, "graph_maker": graph_maker()}
-        return meta, {"graph": file, "outside": graph.outside}
+            graph = self._graph
+        return ({}, {}) if graph is None else graph.for_file()
 
     def _restore(self, meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
-        if "graph" in arrays and meta["graph_maker"] == graph_maker():
-            file, outside = arrays["graph"].copy(), arrays["outside"].copy()  # not views of the whole container
-            with _file_for_nmslib() as path:
-                file.tofile(path)
-                rows = meta["graph_rows"]
-                self._graph, self._graph_file = Graph(self.metric, rows, rows - len(outside), outside, path), file
-
-
-# ---------------------------------------------------------------- nmslib
-
-
-_importing = threading.Lock()
-
-
-def _nmslib() -> Any:
-    """The module, logging warnings only, and imported without the notice on instruction sets that C++ prints."""
-    with _importing, contextlib.ExitStack() as undo:
-        if "nmslib" not in sys.modules:
-            with contextlib.suppress(OSError):  # no stderr at all
-                saved = os.dup(2)
-                undo.callback(os.close, saved)
-                undo.callback(os.dup2, saved, 2)
-                nowhere = os.open(os.devnull, os.O_WRONLY)
-                undo.callback(os.close, nowhere)
-                os.dup2(nowhere, 2)
-        import nmslib
-    logger = logging.getLogger("nmslib")
-    if logger.level == logging.NOTSET:
-        logger.setLevel(logging.WARNING)
-    return nmslib
-
-
-def graph_maker() -> str:
-    """What wrote a graph's file, which no other can be trusted to read."""
-    return f"nmslib {_nmslib().__version__}, {sys.byteorder}"
-
-
-@contextlib.contextmanager
-def _file_for_nmslib() -> Iterator[Path]:
-    """A place for the file that nmslib insists on."""
-    with tempfile.TemporaryDirectory(prefix="fasthash-") as folder:
-        try:
-            yield Path(folder) / "graph"
-        except (OSError, RuntimeError) as error:  # nmslib raises RuntimeError when a file cannot be written
-            raise FastHashError(f"{folder}: cannot keep a graph here for the moment: {error}") from error
-
-
-def _as_points(vectors: Floats, metric: str) -> tuple[Floats, NDArray[np.bool_]]:
-    """What nmslib sees, unit vectors for cosine; and which of them its float32 sums can tell apart."""
-    if metric == "l2":
-        greatest = np.maximum.reduce(np.abs(vectors), axis=1)
-        return vectors, (greatest > 1e-15) & (greatest < 1e15)
-    norms = np.sqrt(np.add.reduce(np.square(vectors, dtype=np.float64), axis=1))
-    some = norms > 0.0
-    norms[~some] = 1.0
-    return (vectors / norms[:, np.newaxis]).astype(np.float32), some
-
-
-class Graph:
-    """An nmslib HNSW graph over the vectors of ids below ``stop`` but those ``outside``; it never changes.
-
-    nmslib checks no dimension, forgets its query-time parameters when loading, returns rows shorter than k, saves
-    another graph than the one it has loaded, and links copies of a point only to each other. So it is given checked and
-    distinct points, ef is set before each search that needs another, `candidates` promises no number of them, and a
-    loaded graph is not saved again.
-    """
-
-    def __init__(self, metric: str, stop: int, n_nodes: int, outside: Ints, path: PathLike | None = None) -> None:
-        self.metric, self.stop, self.n_nodes, self.outside = metric, stop, n_nodes, outside
-        self._asking, self._ef = threading.Lock(), 0
-        self._handle = _nmslib().init(method="hnsw", space="l2")  # of unit vectors, l2 is cosine with more digits
-        if path is not None and n_nodes:
-            self._handle.loadIndex(os.fspath(path))
-
-    @classmethod
-    def build(
-        cls, vectors: Floats, metric: str, M: int, ef_construction: int, threads: int, ids: Ints | None = None
-    ) -> "Graph":
-        """Over these vectors, whose ids rise: by default their row numbers."""
-        ids = np.arange(len(vectors)) if ids is None else ids
-        points, held = _as_points(vectors, metric)
-        points = points + np.float32(0)  # no negative zeros: equal points have equal bytes
-        packed = points.view(np.dtype((np.void, points.itemsize * points.shape[1])))[:, 0]
-        inside = np.zeros(len(points), np.bool_)
-        inside[np.unique(packed, return_index=True)[1]] = True  # the first of equal points
-        inside &= held & (ids < 2**31)  # nmslib's numbers are int32
-        # Frames of one day added one after the other would be linked to each other only, and many never be found.
-        rows = np.random.default_rng(0).permutation(np.flatnonzero(inside))
-        graph = cls(metric, int(ids[-1]) + 1 if len(ids) else 0, len(rows), ids[~inside])
-        if len(rows):
-            graph._handle.addDataPointBatch(points[rows], ids[rows].astype(np.int32))
-            graph._handle.createIndex({"M": M, "efConstruction": ef_construction, "indexThreadQty": threads})
-        return graph
-
-    def candidates(self, queries: Floats, ef: int, threads: int) -> Iterator[NDArray[np.int32]]:
-        """The ids of each query's best ef nodes or fewer; none where nmslib's float32 cannot be trusted."""
-        points, held = _as_points(queries, self.metric)
-        for start in range(0, len(points), _BATCH):
-            batch = points[start : start + _BATCH]
-            with self._asking:  # ef belongs to the handle, not to the query
-                if self._ef != ef:
-                    self._handle.setQueryTimeParams({"efSearch": ef})
-                    self._ef = ef
-                hits = self._handle.knnQueryBatch(batch, ef, num_threads=min(threads, len(batch)))
-            for (found, _), trusted in zip(hits, held[start:], strict=False):
-                yield found if trusted else found[:0]
-
-    def write(self, path: PathLike) -> None:
-        """Write nmslib's file; not for a graph that came from one."""
-        if self.n_nodes:
-            self._handle.saveIndex(os.fspath(path))
-        else:
-            Path(path).touch()
+        if "links" in arrays:  # what older files hold instead is built anew
+            self._graph = Graph.from_file(meta, arrays, self._vectors, self.metric)

@@ -228,8 +228,8 @@ def test_a_reader_who_leaves_early_is_no_error(catalog, frames):
 
 
 def test_every_command_has_help_with_an_example(capsys):
-    for verb in (["demo"], ["simulate"], ["fetch", "solar"], ["info"], ["train", "solar"], ["encode"], ["build"],
-                 ["add"], ["search"], ["evaluate", "solar"], ["evaluate", "classes"], ["classify"],
+    for verb in (["demo"], ["simulate"], ["fetch", "solar"], ["info"], ["profile"], ["train", "solar"], ["encode"],
+                 ["build"], ["add"], ["search"], ["evaluate", "solar"], ["evaluate", "classes"], ["classify"],
                  ["regions"]):  # fmt: skip
         status, out, _ = run(capsys, *verb, "--help")
         assert status == 0

@@ -144,3 +144,23 @@ def test_an_array_of_paths_and_a_sequence_of_maps(encoder, frames):
 def test_what_is_no_encoder_is_refused(wrong):
     with pytest.raises(fh.FastHashError):
         fh.load_encoder(wrong)
+
+
+@pytest.mark.parametrize("name", fh.shipped_encoders())
+def test_rows_are_hashed_one_by_one_in_batches_and_on_threads_alike(name, frames):
+    """What a file's hash is does not depend on the files beside it."""
+    encoder = fh.load_encoder(name)
+    rows = np.stack([encoder.front_end.describe(read_image(path)) for path in frames[:12]] * 11)
+    done = []
+    together = encoder.encode_inputs(rows, 2, lambda *now: done.append(now))
+    assert done[-1] == (132, 132)
+    np.testing.assert_array_equal(together, encoder.encode_inputs(rows))
+    alone = np.concatenate([encoder.encode_inputs(row[None]) for row in rows[:12]])
+    np.testing.assert_array_equal(together[:12], alone)
+
+
+def test_a_network_that_says_nan_is_an_error(encoder, frames):
+    row = encoder.front_end.describe(read_image(frames[0]))[None].copy()
+    row[0, 0] = np.nan
+    with pytest.raises(fh.ArgumentError, match="hashes: row 0 holds NaN"):
+        encoder.encode_inputs(row)

@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import knn, vector_distances
 
+from fasthash import _graph as graphs
 from fasthash import hamming
 from fasthash import index as module
-from fasthash._storage import write_container
+from fasthash._graph import Graph, Levels
+from fasthash._storage import read_container, write_container
 from fasthash.errors import ArgumentError, CorruptFileError, FastHashError
 from fasthash.evaluation import recall_at_k
 from fasthash.index import FlatIndex, HNSWIndex, knn_exact
@@ -327,7 +329,7 @@ def test_hnsw_recall_and_distances(metric):
     both = clustered(np.random.default_rng(0), 7200, 32).astype(np.float32)
     vectors, queries = both[:7000], both[7000:]
     index = hnsw(vectors, metric)
-    assert index._graph.stop == 7000
+    assert index._graph.n_rows == 7000
     found = index.search(queries, 10)
     assert_true_distances(found, queries, vectors, metric)
     assert recall_at_k(found[1], knn(queries, vectors, 10, metric)[1]) >= 0.99
@@ -372,30 +374,44 @@ def test_hnsw_raises_ef_to_k():
     assert recall_at_k(index.search(queries, 60)[1], knn(queries, vectors, 60, "l2")[1]) > 0.99
 
 
-class _ShortRows:
-    """An nmslib index that finds less than it is asked for."""
+def without_links(graph, vectors):
+    """The same nodes, each of them alone."""
+    n = graph.n_nodes
+    alone = np.repeat(np.arange(n, dtype=np.uint32)[:, np.newaxis], 4, axis=1)
+    levels = Levels(alone, np.zeros(n, np.uint8), np.empty((0, 2), np.uint32), 0)
+    return Graph(vectors, graph.metric, graph.outside, levels)
 
-    def __init__(self, handle):
-        self._handle = handle
 
-    def __getattr__(self, name):
-        return getattr(self._handle, name)
+@both_metrics
+@early
+def test_hnsw_scans_where_the_graph_finds_too_few(metric):
+    vectors, queries = draw("normal", 1000, 8)
+    index = hnsw(vectors, metric)
+    index._graph = without_links(index._graph, vectors)
+    index.add(vectors[:100] + np.float32(1))  # enough to hide that the graph found too few
+    assert_exact(index.search(queries, 12), queries, index.vectors, 12, metric)
+    index.search(queries, 1)  # one node is enough for one neighbour
 
-    def knnQueryBatch(self, points, k, num_threads):
-        hits = self._handle.knnQueryBatch(points, k, num_threads=num_threads)
-        return [(ids[: 3 * i], distances[: 3 * i]) for i, (ids, distances) in enumerate(hits)]
+
+@both_metrics
+@pytest.mark.parametrize("kind", ["normal", "zeros", "offset"])
+@pytest.mark.parametrize("dim", [1, 7, 16, 50])
+@early
+def test_every_instruction_set_takes_the_same_way_through_a_graph(kind, dim, metric):
+    vectors, queries = draw(kind, 600, dim, n_queries=20)
+    graph = hnsw(vectors[:500], metric, M=4, ef_construction=20)._graph
+    found = [graph.search(level, queries, vectors, 5, 7, 1) for level in range(len(module.available_levels()))]
+    for keys, failed in found:
+        np.testing.assert_array_equal(keys, found[0][0])
+        np.testing.assert_array_equal(failed, found[0][1])
 
 
 @early
-def test_hnsw_fills_short_rows_by_scanning():
-    vectors, queries = draw("normal", 1000, 8)
-    index = hnsw(vectors)
-    index._graph._handle = _ShortRows(index._graph._handle)
-    index.add(vectors[:100] + np.float32(1))  # enough to hide that the graph found too few
-    everything = index.vectors
-    found = index.search(queries, 12)
-    assert_exact([part[:4] for part in found], queries[:4], everything, 12, "l2")
-    assert_true_distances(found, queries, everything, "l2")
+def test_threads_share_the_queries_of_a_graph():
+    vectors, queries = draw("clustered", 1500, 20, n_queries=100)
+    index = hnsw(vectors, ef=10)
+    for threads in (2, 3):
+        np.testing.assert_array_equal(index.search(queries, 5, threads), index.search(queries, 5, 1))
 
 
 @early
@@ -419,10 +435,10 @@ def test_rows_added_after_the_graph_are_found(metric):
         found = index.search(new, 3)
         rows = np.arange(stop - 20, stop)
         nearest_is_itself = found[1][:, 0] == rows
-        assert nearest_is_itself[rows >= index._graph.stop].all()  # those are scanned
+        assert nearest_is_itself[rows >= index._graph.n_rows].all()  # those are scanned
         assert nearest_is_itself.mean() >= 0.8  # a graph may miss one, and no two builds are alike
         assert_true_distances(found, new, vectors[:stop], metric)
-        assert index._graph.stop == {1001: 1000, 1200: 1000, 1300: 1000, 1301: 1301, 2000: 2000}[stop]
+        assert index._graph.n_rows == {1001: 1000, 1200: 1000, 1300: 1000, 1301: 1301, 2000: 2000}[stop]
 
 
 @both_metrics
@@ -445,7 +461,7 @@ def test_hnsw_save_and_load(kind, metric, tmp_path):
         loaded.save(tmp_path / "again")  # what was loaded can be saved again
         loaded = HNSWIndex.load(tmp_path / "again")
     loaded.add(vectors[1100:])
-    assert loaded._graph.stop == 1100
+    assert loaded._graph.n_rows == 1100
     distances, indices = loaded.search(vectors[1100:], 3)
     assert_true_distances((distances, indices), vectors[1100:], vectors, metric)
     assert (distances[:, 0] < 1e-7).all() or kind == "zeros"
@@ -464,22 +480,23 @@ def test_save_builds_the_graph_that_a_search_would(tmp_path):
 
 
 @early
-def test_a_graph_of_another_nmslib_is_built_anew(tmp_path, monkeypatch):
-    vectors, queries = draw("clustered", 1000, 16)
-    hnsw(vectors).save(tmp_path / "index")
-    monkeypatch.setattr(module, "graph_maker", lambda: "nmslib 3")
-    loaded = HNSWIndex.load(tmp_path / "index")
-    assert loaded._graph is None
-    assert recall_at_k(loaded.search(queries, 10)[1], knn(queries, vectors, 10, "l2")[1]) > 0.95
+def test_no_room_for_nmslibs_file(monkeypatch):
+    folder = graphs.contextlib.nullcontext("/nowhere")
+    monkeypatch.setattr(graphs.tempfile, "TemporaryDirectory", lambda **_: folder)
+    with pytest.raises(FastHashError, match="/nowhere"):
+        hnsw(draw("normal", 400, 4)[0])
 
 
 @early
-def test_no_room_for_nmslibs_file(tmp_path, monkeypatch):
-    index = hnsw(draw("normal", 400, 4)[0])
-    monkeypatch.setattr(module.tempfile, "TemporaryDirectory", lambda **_: module.contextlib.nullcontext("/nowhere"))
-    with pytest.raises(FastHashError, match="/nowhere"):
-        index.save(tmp_path / "index")
-    assert not (tmp_path / "index").exists()
+def test_a_graph_of_another_form_is_refused(monkeypatch):
+    vectors, _ = draw("normal", 400, 4)
+    whole = []
+    monkeypatch.setattr(graphs, "_parsed", lambda file, n, parsed=graphs._parsed: whole.append(file) or parsed(file, n))
+    hnsw(vectors)
+    for file in (whole[0][:-4], whole[0][:50], np.roll(whole[0], 4), np.concatenate([whole[0], whole[0][:4]])):
+        monkeypatch.setattr(graphs.np, "fromfile", lambda *_, file=file: file)
+        with pytest.raises(FastHashError, match=r"nmslib [\d.]+: its graph is not of the form"):
+            hnsw(vectors)
 
 
 # ---------------------------------------------------------------- files
@@ -522,6 +539,57 @@ def test_damaged_files_are_refused(kind, tmp_path):
     assert kind.load(path).ntotal == 400
 
 
+@early
+def test_an_index_with_a_graph_as_nmslib_wrote_it_builds_its_own(tmp_path):
+    vectors, queries = draw("clustered", 1000, 16)
+    index, path = hnsw(vectors), tmp_path / "index"
+    index.save(path)
+    meta, arrays = read_container(path, "hnsw-index")
+    old = {"vectors": arrays["vectors"], "graph": np.zeros(100, np.uint8), "outside": arrays["outside"]}
+    write_container(path, "hnsw-index", {**meta, "graph_maker": "nmslib 2.1.2, little"}, old)
+    loaded = HNSWIndex.load(path)
+    assert loaded._graph is None
+    assert recall_at_k(loaded.search(queries, 10)[1], knn(queries, vectors, 10, "l2")[1]) > 0.95
+
+
+@early
+def test_a_crafted_graph_is_refused(tmp_path):
+    path = tmp_path / "index"
+    index = HNSWIndex(4, M=3)
+    index.add(draw("normal", 500, 4)[0])
+    index.add(index.vectors[:20])
+    index.save(path)
+    meta, arrays = read_container(path, "hnsw-index")
+
+    def changed(name, place, value):
+        array = arrays[name].copy()
+        array[place] = value
+        return {name: array}
+
+    bottom = np.flatnonzero(arrays["heights"] == 0)[0]
+    for wrong in (
+        changed("links", (3, 0), len(arrays["heights"])),
+        changed("upper", (0, 0), bottom),
+        changed("heights", bottom, 1),
+        changed("outside", 0, 10**6),
+        changed("outside", -1, 0),
+        {"links": arrays["links"].astype(np.int64)},
+        {"links": arrays["links"][:-1]},
+        {"upper": arrays["upper"][:-1]},
+        {"heights": arrays["heights"][:-1]},
+        {"outside": arrays["outside"][:-1]},
+    ):
+        write_container(path, "hnsw-index", meta, {**arrays, **wrong})
+        with pytest.raises(
+            CorruptFileError, match=f"{path}: .*{next(iter(wrong))[:5]}|{path}: .*(links|upper|heights)"
+        ):
+            HNSWIndex.load(path)
+    for wrong_meta in ({"entry": 500}, {"entry": None}, {"graph_rows": 521}, {"graph_rows": 0}):
+        write_container(path, "hnsw-index", {**meta, **wrong_meta}, arrays)
+        with pytest.raises(CorruptFileError, match=f"{path}: .*"):
+            HNSWIndex.load(path)
+
+
 def test_files_of_another_kind_are_refused(tmp_path):
     path = tmp_path / "index"
     FlatIndex(2).save(path)
@@ -535,7 +603,7 @@ def test_files_of_another_kind_are_refused(tmp_path):
         FlatIndex.load(tmp_path / "nothing")
 
 
-# ---------------------------------------------------------------- threads and nmslib's manners
+# ---------------------------------------------------------------- threads, and the import of nmslib
 
 
 @both_indexes
@@ -622,3 +690,18 @@ def test_range_search_of_nothing_and_with_a_wrong_radius():
     for radius in (-1, "1", np.nan, None):
         with pytest.raises(ArgumentError, match="radius"):
             index.range_search(np.zeros((1, 3), np.float32), radius)
+
+
+def test_nodes_under_other_names_are_the_same_graph():
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(900, 6)).astype("f4")
+    levels = Graph.build(vectors, "l2", 4, 20, 2).levels
+    order = rng.permutation(len(vectors))
+    other = graphs._renumbered(levels, order)
+    assert other.entry == order[levels.entry]
+    np.testing.assert_array_equal(other.heights[order], levels.heights)
+    np.testing.assert_array_equal(other.links[order], order[levels.links])
+    back = graphs._renumbered(other, np.argsort(order))
+    for name in ("links", "heights", "upper"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(levels, name))
+    assert levels.heights.max() > 1

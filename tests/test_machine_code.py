@@ -1,5 +1,6 @@
-"""The cache of compiled code: used by the next process, made anew where damaged, done without where it cannot be."""
+"""Compiled code: there from the first call, made anew where damaged, done without where it cannot be kept."""
 
+import os
 import subprocess
 import sys
 
@@ -7,15 +8,16 @@ import numpy as np
 import pytest
 
 import fasthash as fh
-from fasthash import descriptor
+from fasthash import _machine_code, descriptor
 
 IMAGE = np.random.default_rng(0).normal(0, 300, (50, 60)).astype("f4")
 
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """An empty cache folder, and no compiled functions in memory."""
+    """An empty cache folder, no code that came with the package, and no compiled functions in memory."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(_machine_code, "BUILT", tmp_path / "none")
     descriptor._kernel.cache_clear()
     yield tmp_path / "fasthash"
     descriptor._kernel.cache_clear()
@@ -56,13 +58,15 @@ def test_a_folder_that_cannot_be_written_is_done_without(cache):
     assert cache.is_file()
 
 
-def test_the_next_process_does_not_load_numba(cache):
-    counts_anew()
+@pytest.mark.parametrize("encoder", ["solar", "solar-paper"])
+def test_a_new_user_waits_for_no_compiler(encoder, frames, tmp_path):
+    """The first call of all hashes a file by the code that was built with the package: an empty cache, no Numba."""
     code = (
-        "import sys, numpy, fasthash\n"
-        "fasthash.GridHistogram().transform(numpy.zeros((20, 20), 'f4'))\n"
+        "import sys, fasthash\n"
+        f"fasthash.load_encoder({encoder!r}).encode({str(frames[0])!r})\n"
         "print('numba' in sys.modules)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.strip() == "False"
-    assert cache.is_dir()
+    assert list(tmp_path.iterdir()) == []

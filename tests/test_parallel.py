@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from fasthash._parallel import fold_jobs, map_jobs
+from fasthash._parallel import fold_jobs, map_ahead, map_jobs
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -46,3 +46,24 @@ def test_a_fold_adds_in_the_order_of_the_jobs(n, threads):
     fold_jobs(start, range(n), added.append, threads)
     assert added == [job * job for job in range(n)]
     assert len(started) == min(threads, n) or n == 0
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_jobs_without_end_are_taken_a_few_ahead(threads):
+    asked = []
+
+    def jobs():
+        while True:
+            asked.append(len(asked))
+            yield asked[-1]
+
+    results = map_ahead(lambda job: job * job, jobs(), threads)
+    assert [next(results) for _ in range(20)] == [job * job for job in range(20)]
+    assert len(asked) <= 20 + 2 * threads
+    results.close()
+    assert list(map_ahead(abs, [], threads)) == []
+
+
+def test_an_error_ends_jobs_that_are_ahead():
+    with pytest.raises(ZeroDivisionError):
+        list(map_ahead(lambda job: 1 // job, [3, 2, 1, 0, 5], 2))

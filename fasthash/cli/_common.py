@@ -84,8 +84,14 @@ def _pixel_count(text: str) -> int:
 COMMON = argparse.ArgumentParser(add_help=False)
 # No default here: that of a command would undo a --debug before the command.
 COMMON.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error")
+
+
+def add_threads(parser: Any) -> None:
+    parser.add_argument("--threads", type=int, default=-1, metavar="N", help="threads; -1: one a core (default)")
+
+
 THREADS = argparse.ArgumentParser(add_help=False)
-THREADS.add_argument("--threads", type=int, default=-1, metavar="N", help="threads; -1: one a core (default)")
+add_threads(THREADS)
 READING = argparse.ArgumentParser(add_help=False)
 READING.add_argument(
     "--max-pixels",

@@ -2,7 +2,7 @@
 
 import argparse
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,14 @@ from fasthash.cli._common import (
     THREADS,
     add_encoder,
     add_metric,
+    add_threads,
     check_writable,
     find,
     limits,
     print_json,
     printable,
     report_skipped,
+    say,
     verb,
     warn,
 )
@@ -36,28 +38,39 @@ def add_encode(verbs: Any) -> None:
         verbs,
         "encode",
         _encode,
-        "Hash images into an .npz of hashes, codes, paths, times and labels.",
-        "encode frames --encoder solar -o hashes.npz",
-        THREADS,
+        "Hash images into an .npz of hashes, codes, paths, times and labels. "
+        "Interrupted and started again, it goes on from FILE.npz.partial.",
+        "encode frames --encoder solar -o hashes.npz --processes 2",
         READING,
     )
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help=INPUT)
     add_encoder(parser)
     parser.add_argument("-o", "--output", required=True, metavar="FILE.npz", help="file to write")
+    share = parser.add_mutually_exclusive_group()
+    add_threads(share)
+    share.add_argument("--processes", type=int, metavar="N", help="worker processes instead of threads; -1: one a core")
+    share.add_argument(
+        "--dask", metavar="ADDRESS", help="workers of a Dask cluster, tcp://HOST:PORT, or of one on this host, local"
+    )
 
 
 def _encode(args: argparse.Namespace) -> None:
     from fasthash._storage import atomic_write
+    from fasthash.bulk import Checkpoint
     from fasthash.catalog import remarks_on
     from fasthash.encoder import Encoded, Failure, load_encoder
 
     check_writable("-o", args.output, ".npz")
     encoder = load_encoder(args.encoder)
     paths, problems = find(args)
+    checkpoint = Checkpoint(args.output, encoder, limits(args))
+    warn(f"{line}; its images are encoded again" for line in checkpoint.problems)
+    if checkpoint.done:
+        say(f"{checkpoint.folder}: {len(checkpoint.done)} images are encoded already")
     encoded: list[Encoded] = []
     seen: dict[str, str] = {}
     progress = Progress("encoded")
-    for done, item in enumerate(encoder.encode_files(paths, args.threads, limits(args)), start=1):
+    for done, item in enumerate(checkpoint.resume(paths, _encode_files(encoder, args)), start=1):
         progress(done, len(paths))
         if isinstance(item, Failure):
             problems.append(item.message)
@@ -78,7 +91,19 @@ def _encode(args: argparse.Namespace) -> None:
     }
     with atomic_write(args.output) as file:
         np.savez(file, **arrays)
+    checkpoint.remove()
     print(f"{args.output}: {len(encoded)} images, hashes {hashes.shape[1]} floats, codes {encoder.n_bits} bits")
+
+
+def _encode_files(encoder: Any, args: argparse.Namespace) -> Callable[[Iterable[str]], Iterator[Any]]:
+    """How the work is shared out, as the user wants it."""
+    from fasthash import bulk
+
+    if args.dask is not None:
+        return lambda paths: bulk.encode_on_dask(encoder, paths, args.dask, limits(args))
+    if args.processes is not None:
+        return lambda paths: bulk.encode_in_processes(encoder, paths, args.processes, limits(args))
+    return lambda paths: encoder.encode_files(paths, args.threads, limits(args))
 
 
 def add_build(verbs: Any) -> None:
@@ -133,6 +158,8 @@ def _add_to(catalog: Any, args: argparse.Namespace) -> None:
     warn(f"{path}: its content is in the catalog already" for path in report.known)
     report_skipped(report.failures, done=len(report.added) + len(report.known))
     print(f"{catalog.path}: {len(report.added)} images added, {len(catalog)} in all, encoder {catalog.encoder.name}")
+    if catalog.is_folding:
+        say("what keeps searches fast is being renewed; all images are on the disk already")
 
 
 def add_search(verbs: Any) -> None:
@@ -173,9 +200,10 @@ def add_search(verbs: Any) -> None:
 def _search(args: argparse.Namespace) -> None:
     from fasthash.catalog import Catalog
     from fasthash.io import read_image
-    from fasthash.plots import SUFFIXES
 
     if args.gallery:
+        from fasthash.plots import SUFFIXES
+
         check_writable("--gallery", args.gallery, *SUFFIXES)
     exclude = parse_span("--exclude-within", args.exclude_within) if args.exclude_within else None
     between = None

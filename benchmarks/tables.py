@@ -1,0 +1,265 @@
+"""Tables of the documentation, drawn from the stored runs.
+
+    python -m benchmarks.tables            # after a run with --store
+
+A page holds a table between ``<!-- table: NAME -->`` and ``<!-- end -->``; NAME is a function here or the name of a
+stored run, of which all figures are listed. Every table is followed by the command, day and machine of its run.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.store import RESULTS, stored
+
+ROOT = Path(__file__).parent.parent
+BLOCK = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+Rows = list[list[str]]
+
+
+def pages() -> list[Path]:
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "benchmarks" / "README.md"]
+
+
+def render(page: Path) -> str:
+    """A page with all its tables as the stored runs have them."""
+    results = os.path.relpath(RESULTS, page.parent)
+    text = page.read_text(encoding="utf-8")
+    return BLOCK.sub(lambda found: found[1] + table(found[2], results) + found[3], text)
+
+
+def table(name: str, results: str) -> str:
+    """The table of that name, for a page that has the stored runs at ``results``."""
+    rows, runs = TABLES[name]() if name in TABLES else everything(name)
+    head, *body = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([head, "|" + "---|" * len(rows[0]), *body, "", origin(runs, results), ""])
+
+
+def origin(names: list[str], results: str) -> str:
+    """Where the figures of some runs come from: their files, machine and load, and the command if it is one run."""
+    runs = [stored(name) for name in names]
+    files = ", ".join(f"[{name}]({results}/{name}.json)" for name in names)
+    command = f"`{runs[0]['command']}`, " if len(runs) == 1 else ""
+    machine = runs[0]["environment"]
+    load = max(run["environment"][when] for run in runs for when in ("load_before", "load_after"))
+    where = f"{machine['processor']}, {machine['simd_level']}, {machine['cores']} cores, load up to {load}"
+    return f"<sub>{files}: {command}{runs[0]['date']}, {where}</sub>"
+
+
+def number(value: float) -> str:
+    """To three digits."""
+    if value == 0 or abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def cells(figures: dict[str, Any], *names: str, scale: float = 1) -> list[str]:
+    return [number(figures[name] * scale) if name in figures else "" for name in names]
+
+
+def everything(name: str) -> tuple[Rows, list[str]]:
+    rows = [["", "", "figure"]]
+    for test, figures in stored(name)["figures"].items():
+        for figure, value in figures.items():
+            simple = isinstance(value, (int, float)) and not isinstance(value, bool)
+            rows.append([f"`{test}`", figure, number(value) if simple else str(value)])
+    return rows, [name]
+
+
+# ---------------------------------------------------------------- one function a table
+
+
+def descriptor() -> tuple[Rows, list[str]]:
+    one = stored("descriptor")["figures"]["test_one_thread"]
+    names = {
+        "ours": "fasthash, one thread",
+        "fast_histogram": "fast-histogram, 25 calls",
+        "boost_histogram": "boost-histogram, 25 fills",
+        "numpy_max": "`numpy.max`, one pass over the pixels",
+    }
+    rows = [["", "milliseconds", "by fasthash's"]]
+    for name, words in names.items():
+        rows.append([words, number(one[f"{name}_ms"]), number(one[f"{name}_ms"] / one["ours_ms"])])
+    return rows, ["descriptor"]
+
+
+LEVELS = ("avx512vpopcntdq", "avx512", "avx2", "neon")
+
+
+def hamming() -> tuple[Rows, list[str]]:
+    run = stored("hamming")["figures"]
+    levels = [level for level in LEVELS if f"{level}_ms" in next(iter(run.values()))]
+    rows = [["codes", "bits", "queries", *levels, "faiss", "reading"]]
+    for test, figures in run.items():
+        queries, codes, bits = map(int, re.findall(r"\d+", test))
+        times = [
+            f"{number(figures[f'{level}_ms'])} ({number(figures[f'{level}_times_faster_than_faiss'])} x)"
+            for level in levels
+        ]
+        rows.append(
+            [f"{codes // 10**6} M", str(bits), str(queries), *times, *cells(figures, "faiss_ms", "read_floor_ms")]
+        )
+    return rows, ["hamming"]
+
+
+def hamming_each() -> tuple[Rows, list[str]]:
+    """Of a million codes, a query."""
+    run = stored("hamming")["figures"]
+    shapes = [(queries, bits) for bits in (64, 256) for queries in (1, 64)]
+    rows = [["", *(f"{bits} bits, {'one' if queries == 1 else '64 together'}" for queries, bits in shapes)]]
+    for name in (*LEVELS, "faiss", "read_floor"):
+        row = [name if name != "read_floor" else "reading the codes once"]
+        for queries, bits in shapes:
+            figures = run[f"test_knn[{queries}-1000000-{bits}]"]
+            row += cells(figures, f"{name}_ms", scale=1 / queries) if queries == 1 or name != "read_floor" else [""]
+        if any(row[1:]):
+            rows.append(row)
+    return rows, ["hamming"]
+
+
+def hamming_index() -> tuple[Rows, list[str]]:
+    rows = [["codes", "HammingIndex", "p99", "mean", "faiss flat", "faster", "scan", "bytes a byte", "build, s"]]
+    names = {
+        "test_ten_million_clustered": "10 M x 64 bit, clustered",
+        "test_a_hundred_million_clustered": "100 M x 64 bit, clustered",
+        "test_ten_million_uniform": "10 M x 64 bit, uniform",
+        "test_buckets[10000000]": "10 M x 8 bit, k = 100",
+        "test_buckets[100000000]": "100 M x 8 bit, k = 100",
+    }
+    runs = [name for name in ("hamming_index", "hamming_index_large") if stored(name)["figures"]]
+    figures = {test: values for name in runs for test, values in stored(name)["figures"].items()}
+    for test in (test for test in names if test in figures):
+        each = figures[test]
+        faster = number(each["faiss_flat_us"] / each["p50_us"]) + " x"
+        times = cells(each, "p50_us", "p99_us", "mean_us", "faiss_flat_us")
+        rest = cells(each, "scan_us", "bytes_per_byte_of_code", "build_seconds")
+        rows.append([names[test], *times, faster, *rest])
+    return rows, runs
+
+
+def flat() -> tuple[Rows, list[str]]:
+    rows = [["queries at a time", "FlatIndex", "faiss", "times faster than faiss"]]
+    for test, figures in stored("index")["figures"].items():
+        queries = re.findall(r"\d+", test)
+        rows.append([*queries, *cells(figures, "us_per_query", "faiss_us_per_query", "times_faster_than_faiss")])
+    return rows, ["index"]
+
+
+LIBRARIES = ("fasthash", "hnswlib", "faiss", "usearch")
+
+
+def hnsw() -> tuple[Rows, list[str]]:
+    rows = [["vectors", "", *LIBRARIES]]
+    what = {
+        "queries_a_second": "queries a second, 1000 together",
+        "us_one_alone": "microseconds, one alone",
+        "ef": "ef",
+        "recall_at_10": "recall@10",
+        "build_s": "build, two threads, s",
+    }
+    for test, figures in stored("hnsw")["figures"].items():
+        kind, n = test.removeprefix("test_hnsw[").removesuffix("]").split("-")
+        for i, (name, words) in enumerate(what.items()):
+            vectors = f"{int(n):,} {kind}" if i == 0 else ""
+            rows.append([vectors, words, *cells(figures, *(f"{each}_{name}" for each in LIBRARIES))])
+    return rows, ["hnsw"]
+
+
+GROWTH = {
+    "test_scan": "scan, 64 bit (`knn_hamming`)",
+    "test_multi_index[clustered]": "`HammingIndex`, 64 bit, clustered",
+    "test_multi_index[clustered, compact]": "the same, compact",
+    "test_multi_index[uniform]": "the same, uniform codes",
+    "test_buckets": "`HammingIndex`, 8 bit, k = 100",
+    "test_flat": "scan, 50 floats (`FlatIndex`)",
+    "test_hnsw[graph]": "`HNSWIndex`, 50 floats",
+}
+
+
+def growth() -> tuple[Rows, list[str]]:
+    run = stored("growth")["figures"]
+    sizes = sorted({n for figures in run.values() for n in figures["n"]})
+    rows = [["microseconds a query", *(f"{n:,}" for n in sizes), "exponent"]]
+    for test, words in GROWTH.items():
+        at = dict(zip(run[test]["n"], run[test]["us"], strict=True))
+        rows.append([words, *(number(at[n]) if n in at else "" for n in sizes), str(run[test].get("exponent", ""))])
+    return rows, ["growth"]
+
+
+def growth_memory() -> tuple[Rows, list[str]]:
+    run = stored("growth")["figures"]
+    rows = [["at the largest n measured", "n", "bytes a row", "build, s", "build, us a row"]]
+    for test, words in GROWTH.items():
+        figures = {name: values[-1] for name, values in run[test].items() if isinstance(values, list)}
+        if "build_s" in figures:
+            each = number(1e6 * figures["build_s"] / figures["n"])
+            rows.append([words, f"{figures['n']:,}", *cells(figures, "bytes_a_row", "build_s"), each])
+    return rows, ["growth"]
+
+
+def speed() -> tuple[Rows, list[str]]:
+    """The README's: one line for each thing that is fast or slow."""
+    grid = stored("descriptor")["figures"]["test_one_thread"]
+    codes, index = stored("hamming")["figures"], stored("hamming_index")["figures"]["test_ten_million_clustered"]
+    graph, scan = stored("hnsw")["figures"]["test_hnsw[clustered-200000]"], stored("index")["figures"]["test_flat[1]"]
+
+    def ms(figures: dict[str, Any], name: str, by: float = 1) -> str:
+        return f"{number(figures[name] / by)} ms"
+
+    one, many = codes["test_knn[1-1000000-64]"], codes["test_knn[64-1000000-64]"]
+    best = next(f"{level}_ms" for level in LEVELS if f"{level}_ms" in one)
+    multi = f"{ms(index, 'faiss_multi_hash_us', 1e3)} (recall {index['faiss_multi_hash_recall']})"
+    peers = [f"{name} {number(graph[f'{name}_queries_a_second'])}" for name in LIBRARIES[1:]]
+    grids = [f"{name}-histogram {ms(grid, f'{name}_histogram_ms')}" for name in ("fast", "boost")]
+    slower = "**slower**: " if scan["times_faster_than_faiss"] < 1 else ""
+    return [
+        ["work, one thread", "fasthash", "beside it, same run"],
+        [
+            "histogram grid of a 4096 x 4096 magnetogram",
+            ms(grid, "ours_ms"),
+            f"{', '.join(grids)}, `numpy.max` (one pass) {ms(grid, 'numpy_max_ms')}",
+        ],
+        [
+            "nearest 10 of 1 M 64-bit codes, exact, one query",
+            ms(one, best),
+            f"faiss {ms(one, 'faiss_ms')}, reading the codes {ms(one, 'read_floor_ms')}",
+        ],
+        ["the same, 64 queries, a query", ms(many, best, 64), f"faiss {ms(many, 'faiss_ms', 64)}"],
+        [
+            "nearest 10 of 10 M clustered 64-bit codes, by index, exact, one query",
+            ms(index, "p50_us", 1e3),
+            f"faiss flat {ms(index, 'faiss_flat_us', 1e3)}, faiss MultiHash {multi}",
+        ],
+        [
+            "nearest 10 of 200,000 50-d hashes by HNSW, recall .99, queries a second",
+            number(graph["fasthash_queries_a_second"]),
+            ", ".join(peers),
+        ],
+        [
+            "nearest 10 of 20,000 50-d hashes, exact, one query",
+            ms(scan, "us_per_query", 1e3),
+            f"{slower}faiss {ms(scan, 'faiss_us_per_query', 1e3)}",
+        ],
+    ], ["descriptor", "hamming", "hamming_index", "hnsw", "index"]
+
+
+TABLES: dict[str, Callable[[], tuple[Rows, list[str]]]] = {
+    each.__name__: each
+    for each in (descriptor, hamming, hamming_each, hamming_index, flat, hnsw, growth, growth_memory, speed)
+}
+
+
+def changed() -> Iterator[tuple[Path, str]]:
+    """The pages whose tables are not those of the stored runs, and how they should read."""
+    for page in pages():
+        text = render(page)
+        if text != page.read_text(encoding="utf-8"):
+            yield page, text
+
+
+if __name__ == "__main__":
+    for page, text in changed():
+        page.write_text(text, encoding="utf-8")
+        print(page.relative_to(ROOT))
