@@ -180,7 +180,7 @@ def add_search(verbs: Any) -> None:
 
 def _search(args: argparse.Namespace) -> None:
     from fasthash.catalog import Catalog
-    from fasthash.io import read_image
+    from fasthash.io import open_image
 
     if args.gallery:
         from fasthash.plots import SUFFIXES
@@ -190,7 +190,7 @@ def _search(args: argparse.Namespace) -> None:
     between = None
     if args.between:
         between = parse_time("--between", args.between[0]), parse_time("--between", args.between[1])
-    image = read_image(args.image, limits(args))
+    image = open_image(args.image, limits(args))
     with Catalog.open(args.catalog) as catalog:
         hits = catalog.search(image, args.k, args.metric, exclude, between, args.label)
         if args.gallery:
