@@ -106,7 +106,7 @@ def _query(path: str, encoder: Any, catalog: Any, limits: Limits) -> dict[str, f
 
     ms = {"read": _timed(Path(path).read_bytes)[0]}
     opened, image = _timed(lambda: open_image(path, limits))
-    decoded, _ = _timed(lambda: image.fold_bands(lambda: _nothing, _nothing))
+    decoded, _ = _timed(lambda: image.fold_bands(_nothing, _nothing))
     described, row = _timed(lambda: encoder.front_end.describe(image))
     ms["decode"] = max(0.0, opened - ms["read"]) + decoded
     ms["describe"] = max(0.0, described - decoded)
