@@ -1,12 +1,10 @@
 """The command profile: where each millisecond of a query goes."""
 
 import argparse
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 from typing import Any, TypeVar
 
 import numpy as np
@@ -56,7 +54,7 @@ def _profile(args: argparse.Namespace) -> None:
     started, encoder, catalog = _start(args.encoder, args.catalog)
     first, *further = (_query(args.file, encoder, catalog, limits(args)) for _ in range(args.repeat + 1))
     first_ms = {**started, **first}
-    median_ms = {step: median(query[step] for query in further) for step in first}
+    median_ms = {step: float(np.median([query[step] for query in further])) for step in first}
     for of in (first_ms, median_ms):
         of["total"] = sum(of.values())
     if args.json:
@@ -81,6 +79,8 @@ def _nothing(*_: object) -> None:
 
 def _start(encoder_name: str, catalog_path: str | None) -> tuple[dict[str, float], Any, Any]:
     """What a process does before its first query: milliseconds of each step, the encoder, the catalog or None."""
+    import subprocess
+
     # This process has imported much already; a new one tells what that costs.
     code = f"import sys; sys.path[:] = {sys.path!r}; import fasthash.cli, fasthash.catalog"
     ms = {"import": _timed(lambda: subprocess.run([sys.executable, "-c", code], check=True))[0]}
