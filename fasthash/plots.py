@@ -247,10 +247,11 @@ def comparison(
     axes.axvline(chance, color=_ORANGE, linewidth=1.5, linestyle=_DASHED, label=f"chance ({chance:.3f})")
     axes.set_yticks(place, names)
     axes.set_xlim(0, 1)
-    axes.set_title(title, fontsize=11, color=_INK, loc="left", pad=10)
     _style(axes)
     axes.grid(axis="x", color=_PALE, linewidth=0.8)
-    _label(axes, next(iter(scores)), "")
+    axes.set_xlabel(next(iter(scores)), fontsize=10, color=_INK)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=_INK)
+    figure.legend(loc="outside lower right", ncols=4, fontsize=9, labelcolor=_INK, frameon=False)
     _save(figure, path)
 
 

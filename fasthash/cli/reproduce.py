@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from fasthash._progress import Progress
+from fasthash._version import __version__
 from fasthash.cli._common import INPUT, READING, THREADS, limits, print_json, say, verb
 from fasthash.cli.radio import DATASET, chosen
-from fasthash.errors import ArgumentError, FastHashError
+from fasthash.errors import ArgumentError, FastHashError, ReadError
 
 _REPORT, _PICTURE = "report.json", "comparison.png"
 
@@ -33,7 +34,9 @@ def _solar(args: argparse.Namespace) -> None:
     from fasthash.solar.reproduce import reproduce_solar
 
     out, encoders = _prepare(args, ("solar", "solar-paper"))
-    frames, problems = find_images(args.frames) if args.frames else ([], [])
+    frames, problems = find_images(args.frames) if args.frames else (None, [])
+    if frames == []:
+        raise ReadError(problems[-1])
     report, rows = reproduce_solar(frames, encoders, limits(args), Progress)
     report["left_out"] = [*problems, *report["left_out"]]
     columns = {"precision": "precision", "6 h apart": "precision_6h"}
@@ -74,6 +77,9 @@ def _radio(args: argparse.Namespace) -> None:
     encoders = [radio_encoder(encoder) for encoder in encoders]
     reference, query = (chosen(name, args) if args.reference else None for name in ("reference", "query"))
     report, rows = reproduce_radio(reference, query, encoders, args.weights, Progress)
+    if args.reference:
+        sources = dict.fromkeys(Path(path).name for path in (args.reference, args.query))
+        report["data"] = f"{', '.join(sources)}: {report['data']}"
     columns = {"mAP": "map", "first 100": "map_top100"}
     chances = {"mAP": report["chance"], "first 100": report["chance_top100"]}
     counts = f"{report['n_query']} queries, {report['n_reference']} reference images"
@@ -125,7 +131,7 @@ def _finish(
 
     for line in report["left_out"]:
         say(f"left out: {line}")
-    answer = {"system": system, **report, "rows": [row.to_dict() for row in rows]}
+    answer = {"system": system, "fasthash_version": __version__, **report, "rows": [row.to_dict() for row in rows]}
     if out is not None:
         write_report(out / _REPORT, answer)
         _draw(out / _PICTURE, report["data"], rows, columns, chances)

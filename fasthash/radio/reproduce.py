@@ -15,7 +15,7 @@ from fasthash.io import Image
 from fasthash.radio import baselines, densenet
 from fasthash.radio.cutout import Cutout
 from fasthash.radio.dataset import RadioSet, without
-from fasthash.radio.simulator import simulate_galaxies
+from fasthash.radio.simulator import is_simulated, simulate_galaxies
 from fasthash.ranking import TOP, average_precision
 from fasthash.reproduce import Describe, Hash, Method, Published, Row, compare, describe_all, from_encoder
 
@@ -40,7 +40,6 @@ def reproduce_radio(
     being done to a function of (done, total). Returns a report for JSON and the rows.
     Raises ArgumentError where nothing is left to be asked.
     """
-    simulated = reference is None or query is None
     if reference is None or query is None:
         galaxies = simulate_galaxies(COUNT, SEED, progress=progress("simulated"))
         reference, query = galaxies.split("train"), galaxies.split("test")
@@ -58,7 +57,7 @@ def reproduce_radio(
     judge = _Judge(reference.labels, asked.labels)
     rows = compare([*_methods(encoders, reference)], told, known, judge, progress("compared"))
     return {
-        "data": f"SIMULATED by fasthash, {COUNT} galaxies, seed {SEED}" if simulated else "the sets given",
+        "data": _describe_data(kept),
         "protocol": "each query ranks all of the reference; relevant: of its class; ties averaged exactly; queries "
         "that stand in the reference left out",
         "n_reference": len(reference),
@@ -68,6 +67,12 @@ def reproduce_radio(
         "chance_top100": judge.chance(TOP),
         "left_out": told.problems,
     }, rows
+
+
+def _describe_data(names: NDArray[np.str_]) -> str:
+    simulated = sum(is_simulated(name) for name in names)
+    made = {0: "", len(names): "SIMULATED by fasthash, "}.get(simulated, f"{simulated} of them SIMULATED, ")
+    return f"{made}{len(names)} galaxies"
 
 
 class _Judge:

@@ -30,12 +30,14 @@ PARAMETERS = (
     "Tamura directionality",
 )
 GRID = 8  # cells a side, as Banda and Angryk 2010
+# G that are white in cells: the best of 100, 250 and 1000 (precisions of .83, .80 and .79 on a simulated series). In
+# regions, most of whose field is stronger, it is MFGDV's range.
+CELL_WHITE, REGION_WHITE = 100.0, 1000.0
 REGIONS = 16  # of a frame, the strongest
 WORDS = 64  # of the codebook
 HASH_GRID = 10
 
 _LEVELS = 256  # of grey
-_WHITE = 100.0  # G; black is as much below zero
 _DIRECTIONS = 16
 _EDGE = 12.0  # grey levels of gradient (Tamura et al. 1978, section III-C)
 _ACTIVE = 40.0  # G; field that strong is active, as in `fasthash.solar.regions`
@@ -79,21 +81,20 @@ def grid_parameters(image: Image, grid: int = GRID) -> NDArray[np.float32]:
         size = f"{pixels.shape[1]} x {pixels.shape[0]} pixels"
         raise ReadError(f"{image.path or 'image'}: {size}, too few for {grid} x {grid} cells of 4 x 4")
     whole = pixels[: grid * side[0], : grid * side[1]].reshape(grid, side[0], grid, side[1])
-    return image_parameters(whole.transpose(0, 2, 1, 3).reshape(-1, *side)).ravel()
+    return image_parameters(whole.transpose(0, 2, 1, 3).reshape(-1, *side), CELL_WHITE).ravel()
 
 
-def image_parameters(cells: NDArray[np.float32]) -> NDArray[np.float32]:
+def image_parameters(cells: NDArray[np.float32], white: float) -> NDArray[np.float32]:
     """The ten PARAMETERS of each cell: float32 (n, height, width), gauss, to float32 (n, 10).
 
-    They are of 8-bit grey levels; -100 to 100 G become 0 to 255 (the best of 100, 250 and 1000 G, precisions of .83,
-    .80 and .79 on a simulated series), NaN the grey of no field. With p the shares of the
-    levels z, and mu and sigma their mean and standard deviation (Ahmadzadeh et al. 2019, ApJS 243, 18, table 1):
+    They are of 8-bit grey levels: 0 to 255 are -``white`` to ``white`` G, NaN the grey of no field. With p the shares
+    of the levels z, and mu and sigma their mean and standard deviation (Ahmadzadeh et al. 2019, ApJS 243, 18, table 1):
     entropy -sum p log2 p; uniformity sum p^2; skewness and kurtosis the third and fourth moment over sigma^3 and
     sigma^4; relative smoothness 1 - 1 / (1 + sigma^2), sigma as a share of the range as in the textbook it is from;
     Tamura contrast sigma / kurtosis^(1/4). `_fractal_dimension` and `_directionality` have two of their own. What is
     divided by a sigma of 0 is 0.
     """
-    scaled = (np.nan_to_num(cells) + _WHITE) * ((_LEVELS - 1) / (2 * _WHITE))
+    scaled = (np.nan_to_num(cells) + white) * ((_LEVELS - 1) / (2 * white))
     grey = np.clip(np.rint(scaled), 0, _LEVELS - 1)
     flat = grey.reshape(len(grey), -1).astype(np.float64)
     number = np.arange(len(flat))[:, None] * _LEVELS
@@ -179,7 +180,7 @@ def region_signatures(image: Image, count: int = REGIONS) -> NDArray[np.float32]
     for i, box in enumerate(ndimage.find_objects(table.labels)[:count]):
         # With a margin of one cell, or the narrowest would have no gradient.
         rows, columns = (slice(max(0, a.start - 1) * table.factor, (a.stop + 1) * table.factor) for a in box)
-        found[i] = image_parameters(table.image.pixels[np.newaxis, rows, columns])[0]
+        found[i] = image_parameters(table.image.pixels[np.newaxis, rows, columns], REGION_WHITE)[0]
     return found
 
 

@@ -29,25 +29,26 @@ _Progress = Callable[[int, int], None]
 
 
 def reproduce_solar(
-    frames: Sequence[str],
+    frames: Sequence[str] | None,
     encoders: Sequence[Encoder],
     limits: Limits = DEFAULT_LIMITS,
     progress: Callable[[str], _Progress] = lambda _: lambda *_: None,
 ) -> tuple[dict[str, Any], list[Row]]:
-    """Compare representations on the frames of these paths; without any, on a simulated series.
+    """Compare representations on the frames of these paths; where there is None, on a simulated series.
 
     ``progress``: from what is being done to a function of (done, total). Returns a report for JSON and the rows.
     Raises FastHashError where fewer than two frames can be used.
     """
     with tempfile.TemporaryDirectory() as folder:
-        if not frames:
+        paths = frames or []
+        if frames is None:
             series = folder, START, DAYS, CADENCE_MINUTES, SIZE
-            frames = [str(path) for path in simulate(*series, seed=SEED, progress=progress("simulated"))]
+            paths = [str(path) for path in simulate(*series, seed=SEED, progress=progress("simulated"))]
         show = progress("described")
         told = describe_all(
             {**DESCRIPTORS, **{e.name: e.front_end.describe for e in encoders}},
-            _read(frames, limits),
-            lambda done: show(done, len(frames)),
+            _read(paths, limits),
+            lambda done: show(done, len(paths)),
         )
     times = np.array([image.time for image in told.images])
     reports: dict[str, Any] = {}
@@ -75,8 +76,8 @@ def reproduce_solar(
     }, rows
 
 
-def _read(frames: Sequence[str], limits: Limits) -> Iterator[Image | str]:
-    for path in frames:
+def _read(paths: Sequence[str], limits: Limits) -> Iterator[Image | str]:
+    for path in paths:
         try:
             image = read_image(path, limits)
         except FastHashError as error:
