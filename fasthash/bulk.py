@@ -1,7 +1,8 @@
 """Encoding of very many files: over processes, over the machines of a Dask cluster, and again after an interruption.
 
 All ways give what `Encoder.encode_files` gives, in the same order: files are hashed one by one, so no result depends on
-how the work was shared out. Sole importer of distributed.
+how the work was shared out. Of each file comes its path, digest, time, label, hash and remarks; headers and cells stay
+where it was read. Sole importer of distributed.
 """
 
 import base64
@@ -43,8 +44,7 @@ def encode_in_processes(
 ) -> Iterator[Encoded | Failure]:
     """Hash many files in worker processes (-1: one a core), each of which has one file at a time.
 
-    A worker that dies, or is killed, is replaced; its file is tried once more, and then a Failure. Images come without
-    their headers.
+    A worker that dies, or is killed, is replaced; its file is tried once more, and then a Failure.
     """
     processes = available_cores() if processes == -1 else check_int("processes", processes, 1)
     idle: SimpleQueue[_Worker | None] = SimpleQueue()
