@@ -8,14 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasthash.baselines import itq, pca, random_projection
-from fasthash.descriptor import GridHistogram
 from fasthash.encoder import Encoder
 from fasthash.errors import FastHashError
 from fasthash.evaluation import evaluate_window
 from fasthash.io import DEFAULT_LIMITS, Image, Limits, read_image
 from fasthash.reproduce import Describe, Hash, Method, Published, Row, compare, describe_all, from_encoder
 from fasthash.solar import baselines
-from fasthash.solar.magnetogram import MagnetogramHistogram
 from fasthash.solar.simulator import simulate
 from fasthash.times import format_time
 
@@ -96,7 +94,7 @@ def _describe_data(images: Sequence[Image]) -> str:
 # ---- what is compared ----------------------------------------------------------------------------------------------
 
 DESCRIPTORS: dict[str, Describe] = {
-    "MFGDV": MagnetogramHistogram(GridHistogram()).describe,
+    "MFGDV": baselines.histogram,
     "ten parameters": baselines.grid_parameters,
     "regions": baselines.region_signatures,
     "grid hash": baselines.grid_hash,
