@@ -17,6 +17,7 @@ MODULES = [
     "hamming",
     "index",
     "encoder",
+    "bulk",
     "io",
     "times",
     "evaluation",

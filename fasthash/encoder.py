@@ -43,7 +43,9 @@ class FrontEnd(Protocol):
     """What turns an image into one row of a network's input.
 
     It may also have ``label(path) -> str``, where its survey keeps images in folders named after their class;
-    ``timeless``, true where the time of an image does not matter; and ``picture(image)``, what galleries show of one.
+    ``timeless``, true where the time of an image does not matter; ``picture(image)``, what galleries show of one; and
+    ``cells(row)``, uint8 (rows, cols, values), the row as a grid over the image, from south to north and east to west,
+    such that differences of values tell how unlike two cells are, with ``cell_grid``, (rows, cols).
     """
 
     def describe(self, image: Image, num_threads: int = 1) -> NDArray[np.float32]: ...
@@ -51,11 +53,16 @@ class FrontEnd(Protocol):
 
 @dataclass(frozen=True)
 class Encoded:
-    """One encoded file: its image (without pixels), its hash, float32 (d,), and its label ("" where unknown)."""
+    """One encoded file: its image (without pixels), its hash, float32 (d,), and its label ("" where unknown).
+
+    cells: what `Encoder.cells` makes of it; encoder: the fingerprint of the encoder, "" where unknown.
+    """
 
     image: Image
     hash: NDArray[np.float32]
     label: str = ""
+    cells: NDArray[np.uint8] | None = None
+    encoder: str = ""
 
 
 @dataclass(frozen=True)
@@ -232,7 +239,8 @@ class Encoder:
         """Hash one file."""
         try:
             image, row = _describe_file(self.front_end, path, limits)
-            return Encoded(image, self.encode_inputs(row[np.newaxis])[0], self.label(path))
+            vector = self.encode_inputs(row[np.newaxis])[0]
+            return Encoded(image, vector, self.label(path), self.cells(row), self.fingerprint)
         except ArgumentError as error:
             return Failure(path, f"{path}: {error}")
         except FastHashError as error:
@@ -242,6 +250,16 @@ class Encoder:
         """The label of an image by the folder it lies in; "" where it tells none, or the encoder knows no labels."""
         of: Callable[[str], str] | None = getattr(self.front_end, "label", None)
         return of(path) if of is not None else ""
+
+    def cells(self, row: NDArray[np.float32]) -> NDArray[np.uint8] | None:
+        """One row of network input as the cells of a grid, uint8 (rows, cols, values); None where it has none."""
+        of: Callable[[NDArray[np.float32]], NDArray[np.uint8]] | None = getattr(self.front_end, "cells", None)
+        return of(row) if of is not None else None
+
+    @property
+    def cell_grid(self) -> tuple[int, int] | None:
+        """Rows and columns of the grid of `cells`; None where there is none."""
+        return getattr(self.front_end, "cell_grid", None)
 
     @property
     def timeless(self) -> bool:

@@ -68,7 +68,7 @@ def test_every_bit_is_as_astropy_has_it(family, tmp_path):
         image = open_image(path)
         np.testing.assert_array_equal(bits(image.pixels), bits(expected.reshape(image.shape)), err_msg=f"seed {seed}")
         ours += isinstance(image.source, Bands)
-    assert ours > cases / 2  # astropy has not read them for us
+    assert ours > 0.8 * cases  # astropy has not read them for us
 
 
 @pytest.mark.parametrize("tile", [(1, 300), (16, 300), (64, 300), (100, 300), (280, 300), (32, 50), (7, 77)])
@@ -171,7 +171,7 @@ def test_what_cannot_be_understood_is_no_default(tmp_path):
 
 def decoded(level, stream, n, bytepix, blocksize, trailing=b""):
     """What the decoder makes of one tile in a heap that goes on with ``trailing``: int32 (n,), or None if damaged."""
-    heap = np.frombuffer(bytes(stream) + trailing + b"\0" * (not stream and not trailing), np.uint8)
+    heap = np.frombuffer(stream + trailing, np.uint8)
     one, places = np.ones(1), np.zeros(1, np.int64)
     plane = _tiles.RicePlane((1, n), (1, n), heap, places, np.full(1, len(stream)), bytepix, blocksize, one, one * 0,
                              False, None, 0, np.zeros(1, np.float32), 0)  # fmt: skip
@@ -214,7 +214,7 @@ def damaged(rng, stream):
         changed[at : at + 8] = rng.bytes(8)
     else:
         changed = bytearray(rng.bytes(int(rng.integers(0, 80))))
-    return bytes(changed)
+    return bytes(changed) or b"\0"  # a tile without a stream is none of the decoder's
 
 
 def test_damaged_streams_are_refused_or_decoded_as_they_stand():
