@@ -88,7 +88,8 @@ def grid_parameters(image: Image, grid: int = GRID) -> NDArray[np.float32]:
         size = f"{pixels.shape[1]} x {pixels.shape[0]} pixels"
         raise ReadError(f"{image.path or 'image'}: {size}, too few for {grid} x {grid} cells of 4 x 4")
     whole = pixels[: grid * side[0], : grid * side[1]].reshape(grid, side[0], grid, side[1])
-    return image_parameters(whole.transpose(0, 2, 1, 3).reshape(-1, *side), CELL_WHITE).ravel()
+    # A row of cells at a time: of an HMI frame they would fill gigabytes together.
+    return np.concatenate([image_parameters(row.swapaxes(0, 1), CELL_WHITE) for row in whole]).ravel()
 
 
 def image_parameters(cells: NDArray[np.float32], white: float) -> NDArray[np.float32]:
