@@ -12,12 +12,14 @@ from typing import Any
 import fasthash
 
 PAGE = Path(__file__).parent / "api.md"
+# Whose public names are listed beyond those of fasthash itself.
 MODULES = [
-    "codes",
     "hamming",
     "index",
     "encoder",
     "bulk",
+    "watch",
+    "exchange",
     "io",
     "times",
     "evaluation",
