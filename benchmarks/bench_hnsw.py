@@ -86,7 +86,11 @@ LIBRARIES = {"fasthash": Fasthash, "hnswlib": Hnswlib, "faiss": Faiss, "usearch"
 
 @pytest.mark.parametrize(
     ("kind", "n"),
-    [("clustered", 20_000), ("independent", 20_000), pytest.param("clustered", 200_000, marks=pytest.mark.slow)],
+    [
+        ("clustered", 20_000),
+        pytest.param("independent", 20_000, marks=pytest.mark.slow),
+        pytest.param("clustered", 200_000, marks=pytest.mark.slow),
+    ],
 )
 def test_hnsw(benchmark, timed_in_turns, kind, n):
     vectors, queries = make_vectors(kind, n)
