@@ -48,24 +48,35 @@ TARGET static inline double sum_of_squares(const float *a, double a_scale, const
     return sum[0];
 }
 
+/* The sum of VECTORS_STRIDE numbers, one half added to the other again and again. */
+TARGET static inline float add_halves(const narrow *sums)
+{
+    float __attribute__((vector_size(32))) eight[2];
+    float __attribute__((vector_size(16))) four[2];
+    float __attribute__((vector_size(8))) two[2];
+    memcpy(eight, sums, sizeof eight);
+    eight[0] += eight[1];
+    memcpy(four, eight, sizeof four);
+    four[0] += four[1];
+    memcpy(two, four, sizeof two);
+    two[0] += two[1];
+    return two[0][0] + two[0][1];
+}
+
 /* The same without scales in float32, as good as its rounding: partial sums of VECTORS_STRIDE terms, in one order too. */
 TARGET static inline float rough_sum(const float *a, const float *b, size_t dim)
 {
     narrow sums[VECTORS_STRIDE / NARROWS] = {0};
-    float sum[VECTORS_STRIDE];
     size_t i = 0;
     for (; i + VECTORS_STRIDE <= dim; i += VECTORS_STRIDE)
         for (size_t j = 0; j < VECTORS_STRIDE / NARROWS; j++) {
             const narrow difference = narrow_load(a + i + j * NARROWS) - narrow_load(b + i + j * NARROWS);
             sums[j] += difference * difference;
         }
-    memcpy(sum, sums, sizeof sum);
-    for (size_t half = VECTORS_STRIDE / 2; half > 0; half /= 2)
-        for (size_t j = 0; j < half; j++)
-            sum[j] += sum[j + half];
+    float sum = add_halves(sums);
     for (; i < dim; i++)
-        sum[0] += (a[i] - b[i]) * (a[i] - b[i]);
-    return sum[0];
+        sum += (a[i] - b[i]) * (a[i] - b[i]);
+    return sum;
 }
 
 /* What no rough sum exceeds whose row has a key below this one. A term of the sum is rounded three times, then at most
