@@ -58,7 +58,7 @@ sanitize: install
 	CFLAGS='-fsanitize=address,undefined -fno-sanitize-recover=all' $(BIN)/python -m pip install --quiet --no-deps \
 	    --target $(SANITIZED) $(SANITIZED)/source
 	cd $(SANITIZED) && LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libstdc++.so)" \
-	    ASAN_OPTIONS=detect_leaks=0 $(abspath $(BIN))/python -m pytest -q $(addprefix $(CURDIR)/tests/test_,hamming.py hamming_index.py index.py)
+	    ASAN_OPTIONS=detect_leaks=0 $(abspath $(BIN))/python -m pytest -q $(addprefix $(CURDIR)/tests/test_,hamming.py hamming_index.py index.py tiles.py)
 
 # Codes, Hamming search and float search as a processor of 2008 and one of 2013 run them.
 QEMU ?= qemu-x86_64

@@ -1,5 +1,6 @@
 /* Plain C, which runs anywhere and is what every other instruction set must agree with; and which of them there are. */
 #define TARGET
+#define leading_zeros(word) ((unsigned)__builtin_clzll((word) | 1))
 #include "tiles_decode.h"
 
 const tiles_kernels tiles_scalar = {"scalar", decode_tiles, count_pixels};

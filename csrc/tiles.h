@@ -37,8 +37,8 @@ typedef struct tiles_plane {
 typedef struct tiles_kernels {
     const char *name;
 
-    /* The pixels of tiles in the rows of tiles first, ..., last - 1, to out, whole rows of the plane. Integers has room
-     * for a tile. Returns the number of a tile whose stream is damaged, or -1. */
+    /* The pixels of tiles in the rows of tiles first, ..., last - 1, to out, whole rows of the plane; a tile without a
+     * stream is passed over. Integers has room for a tile. Returns the number of a damaged tile, or -1. */
     ptrdiff_t (*decode)(const tiles_plane *plane, size_t first, size_t last, int32_t *integers, float *out);
 
     /* How many of n pixels are finite, and how many infinite. */

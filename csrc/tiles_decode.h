@@ -56,9 +56,11 @@ TARGET static ptrdiff_t decode_tiles(const tiles_plane *plane, size_t first, siz
         const size_t top = tile / across * plane->tile_rows, left = tile % across * plane->tile_cols;
         const size_t rows = plane->height - top < plane->tile_rows ? plane->height - top : plane->tile_rows;
         const size_t cols = plane->width - left < plane->tile_cols ? plane->width - left : plane->tile_cols;
-        const size_t start = (size_t)plane->starts[tile];
-        if (!decode_stream(plane->heap + start, (size_t)plane->lengths[tile], plane->heap_size - start, plane->bytepix,
-                           plane->blocksize, rows * cols, integers))
+        const size_t start = (size_t)plane->starts[tile], length = (size_t)plane->lengths[tile];
+        if (length == 0)
+            continue;
+        if (!decode_stream(plane->heap + start, length, plane->heap_size - start, plane->bytepix, plane->blocksize,
+                           rows * cols, integers))
             return (ptrdiff_t)tile;
         dither_place place = {0, 0};
         if (plane->dither != TILES_NO_DITHER)

@@ -1,4 +1,5 @@
-/* The Rice decoder (standard 4.0, section 10.4.1), compiled once per instruction set; TARGET names it.
+/* The Rice decoder (standard 4.0, section 10.4.1), compiled once per instruction set: TARGET names it, leading_zeros(word)
+ * is how it counts them (of a zero any number from 63 on).
  *
  * A stream is the first integer, then blocks: the number of split bits plus 1, then for each integer the difference from
  * the one before, zigzag-folded; its high part in unary (zeros, then a one), its split bits as they are. A block that
@@ -83,36 +84,54 @@ TARGET static int take_long_code(bit_reader *bits, unsigned split, size_t end, u
     return 1;
 }
 
-/* Codes of a block, ``group`` of them for each refill where they fit in its 56 bits: a constant after inlining. */
-TARGET static inline __attribute__((always_inline)) int take_codes(bit_reader *bits, unsigned split, size_t end, size_t n,
-                                                                   const size_t group, uint32_t *last, int32_t *out)
+/* The next ``group`` codes, a constant after inlining, from the 56 bits of one refill. Returns how many were taken: all,
+ * or one where they need more bits, or none where that does not end. */
+TARGET static inline __attribute__((always_inline)) size_t take_group(bit_reader *bits, unsigned split, size_t end,
+                                                                      const size_t group, uint32_t *folded)
 {
-    size_t i = 0;
-    while (i < n) {
-        const bit_reader before = *bits;
-        const size_t wanted = n - i < group ? 1 : group;
-        uint32_t folded[4];
-        unsigned used = 0;
-        refill(bits);
-        for (size_t j = 0; j < wanted; j++) {
-            /* The leading one is the highest bit of what follows the zeros, and is taken off again. */
-            const unsigned zeros = (unsigned)__builtin_clzll(bits->word | 1);
-            folded[j] = ((uint32_t)(zeros - 1) << split) + (uint32_t)(bits->word << zeros >> (63 - split));
-            used += zeros + 1 + split;
-            bits->word <<= (zeros + 1 + split) & 63;
-        }
-        bits->held -= used;
-        size_t taken = wanted;
-        if (__builtin_expect(used > 56, 0)) {
-            *bits = before;
-            taken = 1;
-            if (!take_long_code(bits, split, end, folded))
-                return 0;
-        }
-        for (size_t j = 0; j < taken; j++)
-            out[i + j] = (int32_t)(*last += unfold(folded[j]));
+    refill(bits);
+    uint64_t word = bits->word;
+    unsigned used = 0;
+    for (size_t j = 0; j < group; j++) {
+        /* The leading one is the highest bit of what follows the zeros, and is taken off again. */
+        const unsigned zeros = leading_zeros(word);
+        word <<= zeros & 63;
+        folded[j] = ((uint32_t)(zeros - 1) << split) + (uint32_t)(word >> (63 - split));
+        word <<= split + 1;
+        used += zeros + split + 1;
+    }
+    if (__builtin_expect(used > 56, 0)) {
+        bit_reader apart = *bits; /* whose address may be known, so that that of bits is not: they stay in registers */
+        const int taken = take_long_code(&apart, split, end, folded);
+        *bits = apart;
+        return (size_t)taken;
+    }
+    bits->word = word;
+    bits->held -= used;
+    return group;
+}
+
+/* The n codes of a block to integers. Returns 0 where they do not end. */
+TARGET static inline __attribute__((always_inline)) int take_codes(bit_reader *reader, unsigned split, size_t end,
+                                                                   size_t n, const size_t group, uint32_t *previous,
+                                                                   int32_t *out)
+{
+    bit_reader bits = *reader;
+    uint32_t last = *previous, folded[4];
+    for (size_t i = 0; i < n;) {
+        const size_t taken = n - i < group ? take_group(&bits, split, end, 1, folded)
+                                           : take_group(&bits, split, end, group, folded);
+        if (taken == 0)
+            return 0;
+        if (__builtin_expect(taken == group, 1))
+            for (size_t j = 0; j < group; j++)
+                out[i + j] = (int32_t)(last += unfold(folded[j]));
+        else
+            out[i] = (int32_t)(last += unfold(folded[0]));
         i += taken;
     }
+    *reader = bits;
+    *previous = last;
     return 1;
 }
 

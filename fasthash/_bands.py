@@ -5,8 +5,8 @@ this module does not understand is left to astropy; nothing is guessed.
 """
 
 import functools
-import math
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeGuard, TypeVar, runtime_checkable
 
 import numpy as np
@@ -47,16 +47,19 @@ def open_bands(found: _fits.Found) -> Bands | None:
 
 
 class _Plain:
-    """Pixels as they lie in the file, ``raw`` (H, W), times ``scale`` plus ``zero``; NaN where they are ``blank``."""
+    """Big-endian pixels of ``source`` from ``body`` on, times ``scale`` plus ``zero``; NaN where they are ``blank``."""
 
     tile_rows = 1
 
-    def __init__(self, raw: NDArray[Any], real: Any, scale: float, zero: float, blank: int | None) -> None:
-        self.shape: tuple[int, int] = raw.shape  # type: ignore[assignment]
-        self._raw, self._real, self._scale, self._zero, self._blank = raw, real, scale, zero, blank
+    def __init__(self, found: _fits.Found, dtype: Any, real: Any, scale: float, zero: float, blank: int | None) -> None:
+        self.shape = found.shape
+        self._source, self._body, self._dtype = found.content, found.body, np.dtype(dtype)
+        self._real, self._scale, self._zero, self._blank = real, scale, zero, blank
 
     def read(self, first: int, last: int, out: NDArray[np.float32]) -> None:
-        values = self._raw[first:last]
+        size = self.shape[1] * self._dtype.itemsize
+        data = self._source.read(self._body + first * size, self._body + last * size)
+        values = np.frombuffer(data, self._dtype).reshape(out.shape)
         with np.errstate(all="ignore"):  # what becomes infinite is refused later
             if (self._scale, self._zero, self._blank) != (1, 0, None):
                 raw, values = values, values.astype(self._real)
@@ -74,9 +77,8 @@ def _plain(found: _fits.Found) -> Bands | None:
     scaling = _scaling(found.cards, bitpix, found.cards.get("BLANK"))
     if scaling is None:
         return None
-    dtype = np.dtype({8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}[bitpix])
-    raw = np.frombuffer(found.content, dtype, math.prod(found.shape)).reshape(found.shape)
-    return _Plain(raw, _real(bitpix), *scaling)
+    dtype = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}[bitpix]
+    return _Plain(found, dtype, _real(bitpix), *scaling)
 
 
 def _bitpix(cards: _fits.Cards, key: str) -> int:
@@ -107,44 +109,75 @@ def _is_blank(value: _fits.Value) -> TypeGuard[int | None]:
 # ---- tiles ---------------------------------------------------------------------------------------------------------
 
 
-class _Rice:
-    """Tiles compressed by Rice's method."""
+# The streams of the tiles that were compressed by gzip, by the tile's number.
+_Gzipped = Mapping[int, memoryview]
 
-    def __init__(self, shape: tuple[int, int], tile: tuple[int, int], plane: _tiles.RicePlane) -> None:
-        self.shape = shape
-        self.tile_rows, self._tile_pixels = tile[0], math.prod(tile)
-        self._plane = plane
+
+class _Rice:
+    """Tiles compressed by Rice's method; those of floats without noise, which it could not shrink, by gzip."""
+
+    def __init__(self, found: _fits.Found, tile: tuple[int, int], plane: _tiles.RicePlane, gzipped: _Gzipped) -> None:
+        self.shape = found.shape
+        self.tile_rows, self._tile_cols = tile
+        self._plane, self._gzipped = plane, gzipped
         self._level = _LEVELS[simd_level()]
 
     def read(self, first: int, last: int, out: NDArray[np.float32]) -> None:
-        tiles = first // self.tile_rows, -(-last // self.tile_rows)
-        damaged = self._plane.decode(self._level, *tiles, np.empty(self._tile_pixels, np.int32), out)
+        rows = range(first // self.tile_rows, -(-last // self.tile_rows))
+        integers = np.empty(self.tile_rows * self._tile_cols, np.int32)
+        damaged = self._plane.decode(self._level, rows.start, rows.stop, integers, out)
         if damaged >= 0:
             raise ReadError(f"compression tile {damaged} is damaged")
+        across = -(-self.shape[1] // self._tile_cols)
+        for tile in self._gzipped.keys() & range(rows.start * across, rows.stop * across):
+            top, left = tile // across * self.tile_rows - first, tile % across * self._tile_cols
+            _gunzip(tile, self._gzipped[tile], out[top : top + self.tile_rows, left : left + self._tile_cols])
+
+
+def _gunzip(tile: int, stream: memoryview, out: NDArray[np.float32]) -> None:
+    data = zlib.decompress(stream, wbits=31)  # find_image has seen how much will come out
+    dtype = {4 * out.size: ">f4", 8 * out.size: ">f8"}.get(len(data))
+    if dtype is None:
+        raise ReadError(f"compression tile {tile} is damaged")
+    with np.errstate(over="ignore"):
+        out[...] = np.frombuffer(data, dtype).reshape(out.shape)
 
 
 def _rice(found: _fits.Found, tiles: _fits.Tiles) -> Bands | None:
     cards = found.cards
     bytepix = _fits.compression_setting(cards, "BYTEPIX", 4)
     blocksize = _fits.compression_setting(cards, "BLOCKSIZE", 32)
-    starts, ends = tiles.streams("COMPRESSED_DATA")
     if (
         tiles.method not in ("RICE_1", "RICE_ONE")
         or tiles.columns["COMPRESSED_DATA"][1][1] != "B"
         or not (isinstance(bytepix, int) and bytepix in (1, 2, 4))
         or not isinstance(blocksize, int)
         or "ZBLANK" in tiles.columns
-        or (starts == ends).any()  # these are compressed by other means
         or cards.get("XTENSION") != "BINTABLE"
     ):
         return None
-    pixel = _quantised(cards, tiles) if _bitpix(cards, "ZBITPIX") < 0 else _integers(cards, bytepix, len(starts))
-    if pixel is None:
+    starts, ends = tiles.streams("COMPRESSED_DATA")
+    is_float = _bitpix(cards, "ZBITPIX") < 0
+    pixel = _quantised(cards, tiles) if is_float else _integers(cards, bytepix, len(starts))
+    gzipped = _gzipped(tiles, np.flatnonzero(starts == ends), is_float)
+    if pixel is None or gzipped is None:
         return None
     tile = _without_axes_of_one(found.axes, tiles.shape)
     heap = np.frombuffer(tiles.heap, np.uint8)
     plane = _tiles.RicePlane(found.shape, tile, heap, starts, ends - starts, bytepix, blocksize, *pixel)
-    return _Rice(found.shape, tile, plane)
+    return _Rice(found, tile, plane, gzipped)
+
+
+def _gzipped(tiles: _fits.Tiles, numbers: NDArray[np.intp], is_float: bool) -> _Gzipped | None:
+    """The streams of the tiles of these numbers; None where they are not all there."""
+    if not len(numbers):
+        return {}
+    if not is_float or tiles.columns.get("GZIP_COMPRESSED_DATA", (0, ""))[1] not in ("PB", "QB"):
+        return None
+    starts, ends = tiles.streams("GZIP_COMPRESSED_DATA")
+    if (starts == ends)[numbers].any():
+        return None
+    return {int(number): tiles.heap[starts[number] : ends[number]] for number in numbers}
 
 
 # What RicePlane has to know of integers: scales, zeros, single, blank, dither, random, seed.

@@ -7,13 +7,14 @@ makes them return nonsense, run out of memory, loop, or write beyond an array. N
 import math
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fasthash._source import Memory, Source, chunks
 from fasthash._tiles import datasum
 from fasthash.errors import ReadError
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from fasthash.io import Limits
 
 _BLOCK = 2880
+_BLOCKS = 8 * _BLOCK  # of a header that are read at a time
 # More than any instrument writes; without a bound a file without END is read to its last byte, card by card.
 _HEADER_BYTES = 2**22
 _BYTES = {"L": 1, "B": 1, "I": 2, "J": 4, "K": 8, "A": 1, "E": 4, "D": 8, "C": 8, "M": 16, "P": 8, "Q": 16}
@@ -86,7 +88,8 @@ class Found:
     index : of its HDU.
     axes : their lengths, slowest first; shape: (H, W), without those of length one.
     cards : of its HDU as they stand in the file; header: those of the image, and of the primary HDU.
-    content : the bytes of its HDU's data; tiles: of a compressed image.
+    content, body : the bytes of its HDU's data, from ``body`` on.
+    tiles : of a compressed image.
     remarks : what a user should know of it.
     """
 
@@ -95,12 +98,13 @@ class Found:
     shape: tuple[int, int]
     cards: Cards
     header: Cards
-    content: memoryview
+    content: Source
+    body: int
     tiles: Tiles | None
     remarks: tuple[str, ...]
 
 
-def find_image(data: bytes, limits: "Limits") -> Found:
+def find_image(source: Source, limits: "Limits") -> Found:
     """The first two-dimensional image, once its bytes are known to be there, few enough and consistent.
 
     Raises
@@ -111,8 +115,8 @@ def find_image(data: bytes, limits: "Limits") -> Found:
     others = ""
     start, index = 0, 0
     primary: Cards = {}
-    while start < len(data) and (start == 0 or data[start : start + 8] == b"XTENSION"):
-        cards, body = _cards(data, start)
+    while start < len(source) and (start == 0 or source.read(start, start + 8) == b"XTENSION"):
+        cards, body = _cards(source, start)
         if index == 0:
             primary = cards
             if cards.get("SIMPLE") is not True:
@@ -123,13 +127,17 @@ def find_image(data: bytes, limits: "Limits") -> Found:
         if shape and (compressed or cards.get("XTENSION", "IMAGE") == "IMAGE"):
             if _is_plane(shape):
                 plane = limits.image_shape(shape)
-                if body + size > len(data):
-                    raise ReadError(f"cut short: HDU {index} ends at byte {body + size}, the file at {len(data)}")
-                content = memoryview(data)[body : body + size]
-                tiles = _checked_tiles(cards, shape, content, limits) if compressed else None
+                end = body + size
+                if end > len(source):
+                    raise ReadError(f"cut short: HDU {index} ends at byte {end}, the file at {len(source)}")
+                content = source
+                if compressed:  # its tiles are asked for in no certain order
+                    content, body, end = Memory(source.read(body, end)), 0, size
+                tiles = _checked_tiles(cards, shape, content.read(0, size), limits) if compressed else None
                 # An empty primary HDU often holds what is common to all, such as the time.
                 header = _with_values(primary) | _with_values(_image_cards(cards) if compressed else cards)
-                return Found(index, shape, plane, cards, header, content, tiles, _check_datasum(cards, content))
+                remarks = _check_datasum(cards, content, body, end)
+                return Found(index, shape, plane, cards, header, content, body, tiles, remarks)
             others += f"; HDU {index} has shape {shape}"
         start = body + size + (-size % _BLOCK)
         index += 1
@@ -143,7 +151,7 @@ def image_end(head: bytes) -> int:
     """
     start = 0
     while True:
-        cards, body = _cards(head, start)
+        cards, body = _cards(Memory(head), start)
         end = body + _data_bytes(cards)
         if _is_plane(_shape(cards, "Z" if cards.get("ZIMAGE") is True else "")):
             return end
@@ -154,15 +162,14 @@ def _is_plane(shape: tuple[int, ...]) -> bool:
     return len(shape) >= 2 and sum(length != 1 for length in shape) <= 2
 
 
-def _cards(data: bytes, start: int) -> tuple[dict[str, Value], int]:
+def _cards(source: Source, start: int) -> tuple[dict[str, Value], int]:
     """The cards of the header at ``start``, the first of each name, and where its data begin.
 
     Commentary is left out; strings are put together from their CONTINUE cards.
     """
     cards: dict[str, Value] = {}
     key = ""
-    for offset in range(start, min(len(data) - 79, start + _HEADER_BYTES), 80):
-        card = data[offset : offset + 80].decode("latin-1")
+    for offset, card in _card_texts(source, start):
         name, value = card[:8], card[10:]
         if name == "END     ":
             body = offset + 80
@@ -182,6 +189,14 @@ def _cards(data: bytes, start: int) -> tuple[dict[str, Value], int]:
         else:
             cards[key] = _value(value)
     raise ReadError("FITS header without END: cut short or damaged")
+
+
+def _card_texts(source: Source, start: int) -> Iterator[tuple[int, str]]:
+    """The cards of a header and of what follows it, and where they are."""
+    for at in range(start, min(len(source), start + _HEADER_BYTES), _BLOCKS):
+        text = bytes(source.read(at, at + _BLOCKS)).decode("latin-1")
+        for first in range(0, len(text) - 79, 80):
+            yield at + first, text[first : first + 80]
 
 
 def _value(field: str) -> Value:
@@ -249,13 +264,15 @@ def _data_bytes(cards: Cards) -> int:
     return abs(_integer(cards, "BITPIX")) // 8 * groups * (extra + (math.prod(shape) if shape else 0))
 
 
-def _check_datasum(cards: Cards, content: memoryview) -> tuple[str, ...]:
+def _check_datasum(cards: Cards, content: Source, start: int, stop: int) -> tuple[str, ...]:
     """Compare DATASUM (FITS standard 4.0, appendix J) with the data; headers copied to other data make it a remark."""
     wanted = _text(cards, "DATASUM")
     if not wanted.isdecimal():
         return ()
-    whole = len(content) // 4 * 4
-    total = datasum(content[:whole]) + int.from_bytes(bytes(content[whole:]).ljust(4, b"\0"), "big")
+    total = 0
+    for chunk in chunks(content, start, stop):
+        whole = len(chunk) // 4 * 4
+        total += datasum(chunk[:whole]) + int.from_bytes(bytes(chunk[whole:]).ljust(4, b"\0"), "big")
     while total >> 32:
         total = (total & 0xFFFFFFFF) + (total >> 32)
     return () if total == int(wanted) else ("DATASUM does not match the data: altered or damaged",)

@@ -205,15 +205,17 @@ def _file_for_nmslib() -> Iterator[Path]:
 def _levels_by_nmslib(points: Floats, M: int, ef_construction: int, threads: int) -> Levels:
     if not len(points):
         return Levels(np.empty((0, 1), np.uint32), np.empty(0, np.uint8), np.empty((0, 1), np.uint32), 0)
+    # Frames of one day that come one after the other would be linked to each other only, and be found by few queries.
+    order = np.random.default_rng(0).permutation(len(points))
     handle = _nmslib().init(method="hnsw", space="l2")  # of unit vectors, l2 is cosine with more digits
-    handle.addDataPointBatch(points)
+    handle.addDataPointBatch(points[order])
     handle.createIndex({"M": M, "efConstruction": ef_construction, "indexThreadQty": threads})
     with _file_for_nmslib() as path:
         handle.saveIndex(str(path))
         del handle
         file = np.fromfile(path, np.uint8)
     try:
-        return _parsed(file, len(points))
+        return _renumbered(_parsed(file, len(points)), order)
     except (ValueError, IndexError) as error:
         raise FastHashError(f"nmslib {_nmslib().__version__}: its graph is not of the form known here") from error
 
@@ -249,6 +251,16 @@ def _parsed(file: NDArray[np.uint8], n: int) -> Levels:
     numbers = np.arange(n)
     above = _filled(np.concatenate(upper), np.repeat(numbers, heights))
     return Levels(_filled(nodes["links"], numbers), heights, above, int(head["entry"]))
+
+
+def _renumbered(levels: Levels, order: Ints) -> Levels:
+    """The same graph where node i is called ``order[i]``."""
+    before = np.argsort(order)  # what a node was called
+    heights = levels.heights[before]
+    ends, starts = np.cumsum(heights, dtype=np.int64), np.cumsum(levels.heights, dtype=np.int64) - levels.heights
+    upper = np.repeat(starts[before] - (ends - heights), heights) + np.arange(len(levels.upper))
+    names = order.astype(np.uint32)
+    return Levels(names[levels.links[before]], heights, names[levels.upper[upper]], int(order[levels.entry]))
 
 
 def _filled(counted: NDArray[np.int32], own: Ints) -> Links:

@@ -144,16 +144,13 @@ def serve() -> None:
 
 def _add(catalog: Any, settings: Settings, paths: list[str]) -> list[dict[str, Any]]:
     """One entry for each path: ``outcome`` "added", "known" or "failed", ``reason``, ``answer``."""
-    from fasthash.catalog import AddReport
     from fasthash.encoder import Failure
 
     signal.setitimer(signal.ITIMER_REAL, settings.deadline)
     items = list(catalog.encoder.encode_files(paths, settings.num_threads, settings.limits))
     signal.setitimer(signal.ITIMER_REAL, 0)  # the disk may take as long as it needs
     encoded = [item for item in items if not isinstance(item, Failure)]
-    report = AddReport([], [], [], [])
-    catalog._insert(encoded, report)
-    known = set(report.known)
+    known = set(catalog.insert(encoded).known)
     entries = []
     for path, item in zip(paths, items, strict=True):
         if isinstance(item, Failure):
@@ -171,7 +168,7 @@ def _answer(catalog: Any, settings: Settings, item: Any) -> dict[str, Any]:
 
     query = {"query": item.image.path, "time": format_time(item.image.time), "metric": settings.metric}
     try:
-        hits = catalog.search(item.image.path, settings.answer + 1, settings.metric, settings.exclude_within or None)
+        hits = catalog.search(item, settings.answer + 1, settings.metric, settings.exclude_within or None)
     except FastHashError as error:  # the query has no time to exclude around
         return {**query, "error": str(error)}
     others = [asdict(hit) for hit in hits if hit.path != item.image.path][: settings.answer]

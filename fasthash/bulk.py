@@ -86,10 +86,10 @@ class _WorkerDied(Exception):
 
 
 class _Worker:
-    """A process that runs `serve`; paths go in and results come out as lines of JSON."""
+    """A process that runs `_serve`; paths go in and results come out as lines of JSON."""
 
     def __init__(self, encoder: Encoder, limits: Limits) -> None:
-        code = f"import sys; sys.path[:] = {sys.path!r}; from fasthash.bulk import serve; serve()"
+        code = f"import sys; sys.path[:] = {sys.path!r}; from fasthash.bulk import _serve; _serve()"
         self._process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         start = {"source": encoder.source, "size": len(encoder.data), "limits": asdict(limits)}
         try:
@@ -125,7 +125,7 @@ class _Worker:
         raise _WorkerDied(signal.Signals(-code).name if code < 0 else f"exit status {code}")
 
 
-def serve() -> None:
+def _serve() -> None:
     """A worker: takes its encoder, then paths, from stdin, and answers on stdout, until stdin ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
     questions, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")

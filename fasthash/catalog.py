@@ -3,65 +3,65 @@
 A catalog is a folder::
 
     encoder.onnx     the encoder that made every hash in it
-    catalog.sqlite   one row an image, each with a checksum of its own
+    catalog.sqlite   the journal: every change, in order; the truth (fasthash/_journal.py)
+    catalog.mark     how far the journal was acknowledged
+    cache/           rows, graphs and tables made from the journal, to open and search large catalogs in no time
 
-SQLite in WAL mode keeps what was acknowledged through any crash, and lets processes read while one writes.
+How it works, and what it promises, is told in docs/catalog.md.
 """
 
 import contextlib
-import hashlib
 import os
 import shutil
-import sqlite3
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fasthash._details import CARDS, Details, cells_within, check_where, metadata_of
+from fasthash._format1 import migrate
+from fasthash._journal import DATABASE, FORMAT, START, Entry, Journal, Place, Rewritten, append, rewrite
+from fasthash._neighbours import SCANNED, Hits, Neighbours, Selection, nearest_cells, within
+from fasthash._parallel import map_jobs
 from fasthash._storage import UMASK, atomic_write, sync_directory
-from fasthash._validation import check_choice, check_int
+from fasthash._table import NO_TIME, Table
+from fasthash._validation import as_vectors, available_cores, check_choice, check_int
 from fasthash.encoder import Encoded, Encoder, Failure, load_encoder
-from fasthash.errors import ArgumentError, CorruptFileError, FastHashError
-from fasthash.hamming import knn_hamming
-from fasthash.index import knn_exact
+from fasthash.errors import ArgumentError, CorruptFileError, EncoderError, FastHashError
 from fasthash.io import DEFAULT_LIMITS, Limits, as_image, find_images
-from fasthash.times import NAT, Span, as_span, format_time, parse_time
+from fasthash.times import Span, as_span, format_time, parse_time
+
+__all__ = ["CARDS", "METRICS", "AddReport", "Catalog", "Hit", "Rows", "remarks_on"]
 
 METRICS = ("l2", "cosine", "hamming")
-_DATABASE = "catalog.sqlite"
 _ENCODER = "encoder.onnx"
-_FORMAT = 1
+_CACHE = "cache"
+_ROWS = "rows"
 # Rows of a transaction: each costs a wait for the disk.
 _COMMIT = 64
-
-_SCHEMA = """
-CREATE TABLE images (
-    id INTEGER PRIMARY KEY,
-    path TEXT NOT NULL,
-    digest TEXT NOT NULL UNIQUE,  -- BLAKE2b-128 of the file's bytes
-    time INTEGER,                 -- milliseconds since 1970, UTC
-    label TEXT NOT NULL,
-    hash BLOB NOT NULL,           -- float32, little-endian
-    checksum BLOB NOT NULL        -- BLAKE2b-64 of all of the above
-);
-CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-"""
+# So many entries after those in the file of rows take as long to read as a large file.
+_WORTH_A_FILE = 8192
 
 
 @dataclass(frozen=True)
 class Hit:
-    """One search result; ``time`` is ISO 8601 in UTC, ``time`` and ``label`` are empty where unknown."""
+    """One search result; ``time`` is ISO 8601 in UTC, ``time`` and ``label`` are empty where unknown.
+
+    id: the catalog's number of the image, never given to another one.
+    """
 
     rank: int
     distance: float
     path: str
     time: str
     label: str
+    id: int
 
 
 @dataclass(frozen=True)
@@ -76,29 +76,61 @@ class AddReport:
 
 @dataclass(frozen=True)
 class Rows:
-    """All rows of a catalog at one moment, in the order they were added."""
+    """All rows of a catalog at one moment, in the order they were added.
 
+    ids int64 (n,); digests: BLAKE2b-128 of the files' bytes, hexadecimal; times datetime64[ms] (n,), UTC; hashes
+    float32 (n, dim); codes uint8 (n, n_bytes). metadata: JSON of the header cards `CARDS` ("" for none), cells: uint8
+    (values,) or None; both lists are empty unless asked for.
+    """
+
+    ids: NDArray[np.int64]
     paths: list[str]
+    digests: list[str]
     times: NDArray[np.datetime64]
     labels: NDArray[np.str_]
     hashes: NDArray[np.float32]
     codes: NDArray[np.uint8]
+    metadata: list[str]
+    cells: list[NDArray[np.uint8] | None]
 
     def vectors(self, metric: str) -> NDArray[Any]:
         """What a metric compares: the codes for "hamming", else the hashes."""
         return self.codes if metric == "hamming" else self.hashes
 
 
+@dataclass(frozen=True, eq=False)
+class _Query:
+    hash: NDArray[np.float32]  # (dim,)
+    time: int
+    cells: NDArray[np.uint8] | None
+    name: str
+
+
 class Catalog:
-    """An archive of hashed images; get one from :meth:`create` or :meth:`open`, and close it or use ``with``."""
+    """An archive of hashed images; get one from :meth:`create` or :meth:`open`, and close it or use ``with``.
+
+    Any number of threads may use one, and any number of processes the folder: a search sees all that was acknowledged
+    when it began.
+    """
 
     def __init__(self, path: Path, encoder: Encoder) -> None:
         self.path = path
         self.encoder = encoder
-        self._lock = threading.RLock()
-        self._connection = _connect(path / _DATABASE)
-        self._rows: Rows | None = None
-        self._version: tuple[int, int] | None = None
+        self._journal = Journal(path)
+        self._lock = threading.RLock()  # held to look at the journal, and at what is kept of it
+        self._version: int | None = None
+        self._folding: threading.Thread | None = None
+        self._table: Table
+        self._restart()
+
+    def _restart(self) -> None:
+        """Forget all that was read."""
+        self._table = self._empty()
+        self._details = Details(self._journal)
+        self._neighbours = Neighbours(self.path / _CACHE, self.encoder.n_bits, self._holds)
+
+    def _empty(self) -> Table:
+        return Table.empty(self.encoder.dim, -(-self.encoder.n_bits // 8))
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], encoder: Encoder | str | os.PathLike[str]) -> "Catalog":
@@ -122,15 +154,13 @@ class Catalog:
         try:
             with atomic_write(draft / _ENCODER) as file:
                 file.write(encoder.data)
-            with contextlib.closing(_connect(draft / _DATABASE)) as connection, connection:
-                connection.executescript(_SCHEMA)
-                about = {"format": str(_FORMAT), "encoder": encoder.fingerprint, "name": encoder.name}
-                connection.executemany("INSERT INTO about VALUES (?, ?)", about.items())
+            Journal.create(draft, encoder.fingerprint, encoder.name)
             draft.chmod(0o777 & ~UMASK)
             os.replace(draft, target)
             sync_directory(target.parent)
-        except OSError as error:
-            raise FastHashError(f"{target}: cannot write: {error.strerror or error}") from error
+        except (OSError, FastHashError) as error:
+            reason = getattr(error, "strerror", None) or str(error).rpartition(": ")[2]
+            raise FastHashError(f"{target}: cannot write: {reason}") from error
         finally:
             shutil.rmtree(draft, ignore_errors=True)
         return cls(target, encoder)
@@ -145,26 +175,31 @@ class Catalog:
             Where there is none at ``path``; CorruptFileError where it is damaged.
         """
         target = Path(path)
-        if not (target / _DATABASE).is_file():
-            raise FastHashError(f"{target}: no catalog here (no {_DATABASE} in it)")
+        if not (target / DATABASE).is_file():
+            raise FastHashError(f"{target}: no catalog here (no {DATABASE} in it)")
         encoder = load_encoder(target / _ENCODER)
+        migrate(target)
         catalog = cls(target, encoder)
         try:
-            with catalog._reading():
-                about = dict(catalog._connection.execute("SELECT key, value FROM about"))
-            if about.get("format") != str(_FORMAT):
-                raise CorruptFileError(f"{target}: catalog format {about.get('format')}; this fasthash reads {_FORMAT}")
-            if about.get("encoder") != encoder.fingerprint or "name" not in about:
+            about = catalog._journal.about()
+            if about["format"] != FORMAT:
+                raise CorruptFileError(f"{target}: catalog format {about['format']}; this fasthash reads {FORMAT}")
+            if about["encoder"] != encoder.fingerprint:
                 raise CorruptFileError(f"{target / _ENCODER}: not the encoder that this catalog was made with")
-        except FastHashError:
+            encoder.name = about["name"]
+            if catalog._is_worth_a_file(catalog._current()):
+                catalog._save_rows()
+        except BaseException:
             catalog.close()
             raise
-        encoder.name = about["name"]
         return catalog
 
     def close(self) -> None:
-        """Close the database; what was added stays."""
-        self._connection.close()
+        """Close the files; what was added stays. Waits for a graph that is being built."""
+        if self._folding is not None:
+            self._folding.join()
+        with self._lock:
+            self._journal.close()
 
     def __enter__(self) -> "Catalog":
         return self
@@ -173,11 +208,90 @@ class Catalog:
         self.close()
 
     def __len__(self) -> int:
-        with self._reading():
-            return int(self._connection.execute("SELECT count(*) FROM images").fetchone()[0])
+        return self._current().n_live
 
     def __repr__(self) -> str:
         return f"<Catalog {self.path}: {len(self)} images, encoder {self.encoder.name}>"
+
+    # ---- what is in it
+
+    def _current(self) -> Table:
+        """The table of all that was acknowledged by now."""
+        with self._lock:
+            version = self._journal.version()
+            if version != self._version:
+                self._table = self._read()
+                self._version = version
+            return self._table
+
+    def _read(self) -> Table:
+        """The table of all that is in the journal: going on from what was read before, else from its file."""
+        if self._table.place != START:
+            with contextlib.suppress(Rewritten):
+                return self._read_on(self._table)
+            self._restart()
+        cached = self._empty()
+        with contextlib.suppress(FastHashError):
+            cached = cached.load(self.path / _CACHE / _ROWS)
+        with contextlib.suppress(Rewritten):
+            return self._read_on(cached)
+        return self._read_on(self._empty())
+
+    def _read_on(self, table: Table) -> Table:
+        return table.after(self._journal.after(table.place), self.encoder.binarize)
+
+    def _holds(self, place: Place) -> bool:
+        with self._lock:
+            return self._journal.holds(place)
+
+    def get(self, image: int | str | os.PathLike[str]) -> Hit:
+        """One image by its id or path, as a hit of rank 0; raises ArgumentError where it is not there."""
+        table = self._current()
+        hit = _hits(table, np.zeros(1), _find(table, image)[:1])[0]
+        return replace(hit, rank=0)
+
+    def rows(self, details: bool = False) -> Rows:
+        """Every image; with ``details`` also header cards and cells, which takes longer.
+
+        Raises
+        ------
+        CorruptFileError
+            Naming the first entry that is not as it was written.
+        """
+        with self._lock:
+            table = self._current()
+            read = {name: self._details.read(table, name, 0) if details else [] for name in ("metadata", "cells")}
+        live = table.live()
+        kept = live.tolist()
+        return Rows(
+            table["ids"][live],
+            [table.path(row) for row in kept],
+            [digest.tobytes().hex() for digest in table["digests"][live]],
+            table["times"][live].view("datetime64[ms]"),
+            np.array([table.label(row) for row in kept], np.str_),
+            table["hashes"][live],
+            table["codes"][live],
+            [read["metadata"][row] or "" for row in kept] if details else [],
+            [_as_cells(read["cells"][row]) for row in kept] if details else [],
+        )
+
+    def verify(self) -> int:
+        """Read all of the journal again, and check it against what searches use; tells how many images there are.
+
+        Raises
+        ------
+        CorruptFileError
+            Naming the first entry that is not as it was written.
+        """
+        table = self._current()
+        with contextlib.closing(Journal(self.path)) as journal:
+            read = self._empty().after(journal.after(START), self.encoder.binarize)
+        shared = read.rows_of(table["ids"])
+        if not np.array_equal(read["hashes"][shared[shared >= 0]], table["hashes"][shared >= 0]):
+            raise CorruptFileError(f"{self.path / _CACHE / _ROWS}: not what the journal says; delete it")
+        return read.n_live
+
+    # ---- changing it
 
     def add(
         self,
@@ -216,52 +330,179 @@ class Catalog:
         self._insert(batch, report)
         return report
 
-    def _insert(self, batch: list[Encoded], report: AddReport) -> None:
+    def insert(self, items: Iterable[Encoded]) -> AddReport:
+        """Add images that are encoded already, all in one transaction; returns when they are on the disk.
+
+        Of an image's header the cards `CARDS` are kept.
+
+        Raises
+        ------
+        EncoderError
+            Where an item was made by another encoder.
+        ArgumentError
+            Where an item has no digest of its file's bytes, or a hash of another length.
+        FastHashError
+            Where the catalog cannot be written; then none is added.
+        """
+        report = AddReport([], [], [], [])
+        self._insert(list(items), report)
+        return report
+
+    def _insert(self, batch: Sequence[Encoded], report: AddReport) -> None:
+        drafts = [self._draft(item) for item in batch]
         added: list[str] = []
         known: list[str] = []
-        with self._reading(), self._connection:
-            for item in batch:
-                image = item.image
-                time = None if np.isnat(image.time) else int(image.time.astype(np.int64))
-                row = (_storable(image.path), image.digest, time, item.label, item.hash.astype("<f4").tobytes())
-                sql = (
-                    "INSERT OR IGNORE INTO images (path, digest, time, label, hash, checksum) VALUES (?, ?, ?, ?, ?, ?)"
-                )
-                cursor = self._connection.execute(sql, (*row, _checksum(*row)))
-                (added if cursor.rowcount else known).append(image.path)
+
+        def entries(table: Table) -> Iterator[Entry]:
+            digests: set[bytes] = set()
+            seq = table.place.seq
+            for item, draft in zip(batch, drafts, strict=True):
+                digest = draft.digest or b""
+                if digest in digests or len(table.with_digest(digest)):
+                    known.append(item.image.path)
+                    continue
+                seq += 1
+                digests.add(digest)
+                added.append(item.image.path)
+                yield draft._replace(seq=seq)
+
+        if drafts:
+            self._write(entries)
         # Acknowledged only now that the transaction is on the disk.
         report.added.extend(added)
         report.known.extend(known)
         report.remarks.extend(f"{item.image.path}: {text}" for item in batch for text in remarks_on(item, self.encoder))
 
-    def rows(self) -> Rows:
-        """Every row, checked against its checksum; kept in memory until the database changes.
+    def _draft(self, item: Encoded) -> Entry:
+        """The entry of an image, but for its number."""
+        image = item.image
+        self._check_encoder(item)
+        vector = as_vectors("hash", item.hash, self.encoder.dim)
+        try:
+            digest = bytes.fromhex(image.digest)
+        except (TypeError, ValueError):
+            digest = b""
+        if len(digest) != 16:
+            raise ArgumentError(f"{image.path}: expected a digest of 16 bytes, hexadecimal, got {image.digest!r}")
+        time = None if np.isnat(image.time) else _milliseconds(image.time)
+        hash_, cells = vector.astype("<f4").tobytes(), None if item.cells is None else item.cells.tobytes()
+        path, metadata = _storable(image.path), metadata_of(image.header)
+        return Entry(0, "add", None, path, digest, time, item.label, metadata, hash_, cells)
+
+    def _check_encoder(self, item: Encoded) -> None:
+        if item.encoder and item.encoder != self.encoder.fingerprint:
+            raise EncoderError(
+                f"{item.image.path or 'image'}: encoded by {item.encoder[:12]}, but the hashes of {self.path} are by "
+                f"{self.encoder.fingerprint[:12]} ({self.encoder.name})"
+            )
+
+    def relabel(self, images: Any, label: str) -> int:
+        """Give images another label ("" for none); tells how many, and returns when it is on the disk.
+
+        images: an id or a path as the catalog has it, or several. Raises ArgumentError where there is no such image.
+        """
+        if not isinstance(label, str):
+            raise ArgumentError(f"label: expected text, got {label!r}")
+        return self._change("relabel", images, label)
+
+    def delete(self, images: Any) -> int:
+        """Take images out of the catalog; tells how many, and returns when it is on the disk.
+
+        images: an id or a path as the catalog has it, or several. The files they were made of are left alone. Their
+        rows leave the disk with the next `compact`. Raises ArgumentError where there is no such image.
+        """
+        return self._change("delete", images, None)
+
+    def _change(self, kind: str, images: Any, label: str | None) -> int:
+        ids: list[int] = []
+
+        def entries(table: Table) -> Iterator[Entry]:
+            ids.extend(table["ids"][_find(table, images)].tolist())
+            for seq, number in enumerate(ids, table.place.seq + 1):
+                yield Entry(seq, kind, number, label=label)
+
+        self._write(entries)
+        return len(ids)
+
+    def _write(self, entries: Callable[[Table], Iterable[Entry]]) -> None:
+        """Append what ``entries`` makes of the table as it is with nobody else writing."""
+        with self._journal.transaction() as connection:
+            table = self._current()
+            place = append(connection, table.place, entries(table))
+        self._journal.acknowledge(place)
+        if self._is_worth_a_file(table) and not self.is_folding:
+            self._folding = threading.Thread(target=self._fold, name="fasthash fold")
+            self._folding.start()
+
+    def compact(self, metric: str = "l2") -> None:
+        """Drop from the disk what was deleted and relabelled; make all caches anew, and a graph for ``metric``.
+
+        All of the journal is checked first. Images keep their ids, and searches go on meanwhile.
 
         Raises
         ------
         CorruptFileError
-            Naming the first row whose bytes are not those that were written.
+            Where an entry is not as it was written; then nothing is changed.
         """
-        with self._reading():
-            # data_version tells of other connections' commits, total_changes of our own.
-            version = self._connection.execute("PRAGMA data_version").fetchone()[0], self._connection.total_changes
-            if self._rows is None or version != self._version:
-                self._rows, self._version = self._load(), version
-            return self._rows
+        check_choice("metric", metric, METRICS[:2])
+        if self._folding is not None:
+            self._folding.join()
+        with self._journal.transaction() as connection, contextlib.closing(Journal(self.path)) as journal:
+            self.verify()
+            table = self._current()
+            rewritten = table.n_changes > 0
+            if rewritten:
+                place = rewrite(connection, self._survivors(journal, table), table.place.seq + 1)
+        if rewritten:
+            self._journal.acknowledge(place)
+            self._journal.shrink()
+        table, neighbours = self._save_rows(), self._neighbours
+        neighbours.save_hamming(table)
+        if table.n > SCANNED and not neighbours.holds_all(table, metric):
+            neighbours.build(table, metric, available_cores())
 
-    def _load(self) -> Rows:
-        sql = "SELECT path, digest, time, label, hash, checksum FROM images ORDER BY id"
-        paths, times, labels, hashes = [], [], [], []
-        for number, (*row, checksum) in enumerate(self._connection.execute(sql), start=1):
-            if not _is_sound(row, checksum) or len(row[4]) != 4 * self.encoder.dim:
-                raise CorruptFileError(f"{self.path / _DATABASE}: row {number} ({row[0]}) is damaged")
-            paths.append(os.fsdecode(row[0]))
-            times.append(NAT if row[2] is None else np.datetime64(row[2], "ms"))
-            labels.append(row[3])
-            hashes.append(row[4])
-        vectors = np.frombuffer(b"".join(hashes), "<f4").astype(np.float32).reshape(-1, self.encoder.dim)
-        codes = self.encoder.binarize(vectors)
-        return Rows(paths, np.array(times, "datetime64[ms]"), np.array(labels, np.str_), vectors, codes)
+    def _survivors(self, journal: Journal, table: Table) -> Iterator[Entry]:
+        """The entries that are still of use, with the labels of today."""
+        for entry, _ in journal.after(START):
+            if entry.kind == "create":
+                yield entry
+            row = int(table.rows_of(np.array([entry.seq]))[0])
+            if entry.kind == "add" and row >= 0:
+                yield entry._replace(label=table.label(row))
+
+    # ---- caches: where they cannot be written, all works without
+
+    @property
+    def is_folding(self) -> bool:
+        """Whether caches are being brought up to what was added: `close` waits for it."""
+        return self._folding is not None and self._folding.is_alive()
+
+    def _is_worth_a_file(self, table: Table) -> bool:
+        return table.place.seq - table.cached > max(_WORTH_A_FILE, table.cached // 8)
+
+    def _fold(self) -> None:
+        """Bring the caches up to what has come since."""
+        with contextlib.suppress(FastHashError):
+            table = self._save_rows()
+            self._neighbours.save_hamming(table)
+            for metric in METRICS[:2]:
+                if self._neighbours.is_due(table, metric):
+                    # Whoever searches or adds meanwhile has the other cores.
+                    self._neighbours.build(table, metric, max(1, available_cores() // 2))
+
+    def _save_rows(self) -> Table:
+        folder = self.path / _CACHE
+        table = self._current()
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise FastHashError(f"{folder}: cannot make it: {error.strerror}") from error
+        table.save(folder / _ROWS)
+        with self._lock:
+            self._table = replace(self._table, cached=table.place.seq)
+        return table
+
+    # ---- searching it
 
     def search(
         self,
@@ -271,97 +512,236 @@ class Catalog:
         exclude_within: Span | None = None,
         between: tuple[Any, Any] | None = None,
         label: str | None = None,
+        where: Mapping[str, Any] | None = None,
+        distinct: Span | None = None,
+        region: str | Sequence[float] | None = None,
+        exact: bool = False,
     ) -> list[Hit]:
-        """The most similar images: exact, ties by the order in which rows were added.
+        """The most similar images, by (distance, order of addition).
 
         Parameters
         ----------
-        image : path, array (H, W), SunPy map or Image
+        image : path, array (H, W), SunPy map, Image or Encoded; or a hash, float32 (dim,); or the id of an image in it
         k : int
-            Results wanted; fewer where fewer rows are allowed.
+            Results wanted; fewer where fewer images are allowed.
         metric : "l2", "cosine" (on hashes) or "hamming" (on codes)
         exclude_within : timedelta, text such as "12h", or hours, optional
-            Leave out rows within this of the query's time, both ends included; rows without a time stay.
+            Leave out images within this of the query's time, both ends included; those without a time stay.
         between : (time, time), optional
-            Only rows taken in this span, both ends included; datetime64, datetime or ISO 8601 text, UTC.
+            Only images taken in this span, both ends included; datetime64, datetime or ISO 8601 text, UTC.
         label : str, optional
-            Only rows of this label.
+            Only images of this label.
+        where : mapping of header cards, optional
+            Only images with these values (numbers or text), or with numbers in these (low, high), both included. The
+            cards that are kept are `CARDS`.
+        distinct : timedelta, text or hours, optional
+            Leave out images taken less than this from one that is more similar: one of each stretch of time.
+        region : "north", "south", "east", "west" or (x0, y0, x1, y1), optional
+            Compare only this part of the images: by l2 or cosine distance of the cells of the encoder's grid, see
+            `fasthash.encoder.FrontEnd`. A box is in shares of the grid's width and height from its south-eastern
+            corner, x to the west and y to the north.
+        exact : bool
+            Look at every image; else, where more than 50,000 are allowed, those that an HNSW graph proposes.
+
+        Raises
+        ------
+        ArgumentError
+            Where an argument is none of these, or the query lacks what it needs.
+        EncoderError
+            Where the query was encoded by another encoder.
         """
+        return self.search_many([image], k, metric, exclude_within, between, label, where, distinct, region, exact)[0]
+
+    def search_many(
+        self,
+        images: Iterable[Any],
+        k: int = 10,
+        metric: str = "l2",
+        exclude_within: Span | None = None,
+        between: tuple[Any, Any] | None = None,
+        label: str | None = None,
+        where: Mapping[str, Any] | None = None,
+        distinct: Span | None = None,
+        region: str | Sequence[float] | None = None,
+        exact: bool = False,
+    ) -> list[list[Hit]]:
+        """`search` for each of many images, all in the catalog as it was at one moment."""
         check_int("k", k, 1)
         check_choice("metric", metric, METRICS)
-        query = as_image(image)
-        rows = self.rows()
-        allowed = np.ones(len(rows.paths), bool)
-        if exclude_within is not None:
-            if np.isnat(query.time):
-                raise ArgumentError(f"exclude_within: the query {query.path or 'image'} has no known time")
-            allowed &= ~(np.abs(rows.times - query.time) <= as_span("exclude_within", exclude_within))
-        if between is not None:
-            first, last = _as_interval(between)
-            allowed &= (rows.times >= first) & (rows.times <= last)
-        if label is not None:
-            allowed &= rows.labels == label
-        vector = self.encoder.encode(query)
-        distances, found = self._nearest(vector, rows, np.flatnonzero(allowed), k, metric)
-        return [
-            Hit(rank, float(distance), rows.paths[row], format_time(rows.times[row]), str(rows.labels[row]))
-            for rank, (distance, row) in enumerate(zip(distances, found, strict=True), start=1)
-        ]
-
-    def _nearest(
-        self, vector: NDArray[np.float32], rows: Rows, allowed: NDArray[np.int64], k: int, metric: str
-    ) -> tuple[NDArray[Any], NDArray[np.int64]]:
-        distances: NDArray[Any]
-        if metric == "hamming":
-            code = self.encoder.binarize(vector)
-            distances, found = knn_hamming(code, rows.codes[allowed], k)
+        around = None if exclude_within is None else int(as_span("exclude_within", exclude_within).astype(np.int64))
+        gap = None if distinct is None else int(as_span("distinct", distinct).astype(np.int64))
+        table = self._current()
+        some = list(images)
+        queries = map_jobs(lambda image: self._as_query(table, image, region is not None), some, available_cores())
+        if not queries:
+            return []
+        rows = self._allowed(table, between, label, where)
+        if region is None:
+            nearest = self._by_hash(table, queries, metric, exact)
         else:
-            distances, found = knn_exact(vector, rows.hashes[allowed], k, metric)
-        return distances[0], allowed[found[0]]
+            nearest = self._by_cells(table, queries, metric, region)
+        if around is None and gap is None:
+            found = nearest(Selection(rows, _NONE), slice(None), k)
+        else:
+            found = []
+            for i, query in enumerate(queries):
+                selection = _but_around(table, rows, query, around)
+                search = partial(nearest, selection, slice(i, i + 1))
+                found.append(search(k)[0] if gap is None else _thinned(table, search, k, gap))
+        return [_hits(table, *hits) for hits in found]
 
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[None]:
-        """One thread at a time on the connection; SQLite's errors become ours."""
+    def _as_query(self, table: Table, image: Any, with_cells: bool) -> _Query:
+        encoder = self.encoder
+        if isinstance(image, (int, np.integer)) and not isinstance(image, bool):
+            row = int(_find(table, image)[0])
+            cells = self._cells(table)[0][row] if with_cells else None
+            return _Query(table["hashes"][row], int(table["times"][row]), cells, f"image {image}")
+        if isinstance(image, Encoded):
+            self._check_encoder(image)
+            vector = as_vectors("image: its hash", image.hash, encoder.dim)[0]
+            return _Query(vector, _milliseconds(image.image.time), image.cells, image.image.path or "image")
+        if isinstance(image, np.ndarray) and image.ndim == 1:
+            return _Query(as_vectors("image: a hash", image, encoder.dim)[0], NO_TIME, None, "hash")
+        read = as_image(image)
+        inputs = encoder.front_end.describe(read)
+        cells = encoder.cells(inputs) if with_cells else None
+        vector = encoder.encode_inputs(inputs[np.newaxis])[0]
+        return _Query(vector, _milliseconds(read.time), cells, read.path or "image")
+
+    def _allowed(
+        self, table: Table, between: Any, label: str | None, where: Mapping[str, Any] | None
+    ) -> NDArray[np.int64] | None:
+        """The live rows that the filters let through, rising; None for all."""
+        rows = None
+        if between is not None:
+            rows = table.taken_between(*_as_interval(between))
+        if label is not None:
+            rows = table.live() if rows is None else rows
+            number = table.label_names.index(label) if label in table.label_names else -1
+            rows = rows[table["labels"][rows] == number]
+        if where:
+            check_where(where)
+            with self._lock:
+                rows = self._details.with_cards(table, table.live() if rows is None else rows, where)
+        return rows
+
+    def _cells(self, table: Table) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         with self._lock:
-            try:
-                yield
-            except UnicodeDecodeError as error:
-                raise CorruptFileError(f"{self.path / _DATABASE}: text that is no text: damaged") from error
-            except sqlite3.ProgrammingError as error:
-                raise FastHashError(f"{self.path}: this catalog is closed") from error
-            except sqlite3.DatabaseError as error:
-                kind = FastHashError if isinstance(error, sqlite3.OperationalError) else CorruptFileError
-                raise kind(f"{self.path / _DATABASE}: {error}") from error
+            return self._details.cells(table)
+
+    def _by_hash(self, table: Table, queries: list[_Query], metric: str, exact: bool) -> "_Nearest":
+        neighbours = self._neighbours
+        points: NDArray[Any] = np.stack([query.hash for query in queries])
+        if metric == "hamming":
+            points = self.encoder.binarize(points)
+
+        def nearest(selection: Selection, some: slice, k: int) -> list[Hits]:
+            return neighbours.nearest(table, points[some], metric, k, selection, exact, available_cores())
+
+        return nearest
+
+    def _by_cells(self, table: Table, queries: list[_Query], metric: str, region: Any) -> "_Nearest":
+        check_choice("metric, of a region", metric, METRICS[:2])
+        if self.encoder.cell_grid is None:
+            raise ArgumentError(f"region: images of {self.encoder.name} have no grid of cells")
+        chosen = cells_within(region, *self.encoder.cell_grid)
+        cells, have_any = self._cells(table)
+        if table.n and not have_any.any():
+            raise ArgumentError(f"region: no image of {self.path} has cells: a fasthash without regions added them")
+        for query in queries:
+            if query.cells is None or not query.cells.size:
+                raise ArgumentError(f"region: of the query {query.name} there is only its hash, no cells")
+        grids = np.stack([query.cells.reshape(-1) for query in queries if query.cells is not None])
+
+        def nearest(selection: Selection, some: slice, k: int) -> list[Hits]:
+            rows = selection.explicit(table)
+            rows = np.flatnonzero(have_any) if rows is None else rows[have_any[rows]]
+            return nearest_cells(cells, grids[some], chosen, metric, k, rows, available_cores())
+
+        return nearest
 
 
-def remarks_on(item: Encoded, encoder: Encoder) -> Iterator[str]:
-    """What a user should know of an encoded image."""
-    yield from item.image.remarks
-    if np.isnat(item.image.time) and not encoder.timeless:
-        yield "no time in its header or name"
+_Nearest = Callable[[Selection, slice, int], list[Hits]]
+_NONE = np.empty(0, np.int64)
 
 
-def _as_interval(between: Any) -> tuple[np.datetime64, np.datetime64]:
+def _but_around(table: Table, rows: NDArray[np.int64] | None, query: _Query, around: int | None) -> Selection:
+    """The rows that are allowed but those taken within so many milliseconds of the query."""
+    if around is None:
+        return Selection(rows, _NONE)
+    if query.time == NO_TIME:
+        raise ArgumentError(f"exclude_within: the query {query.name} has no known time")
+    without = table.taken_between(query.time - around, query.time + around)
+    return Selection(None, without) if rows is None else Selection(rows[~within(without, rows)], _NONE)
+
+
+def _thinned(table: Table, search: Callable[[int], list[Hits]], k: int, gap: int) -> Hits:
+    """The k nearest that are at least ``gap`` milliseconds apart: more and more are asked for until there are k."""
+    wanted = 4 * k
+    while True:
+        distances, rows = search(wanted)[0]
+        kept = _apart(table["times"][rows], k, gap)
+        if len(kept) == k or len(rows) < wanted:
+            return distances[kept], rows[kept]
+        wanted *= 4
+
+
+def _apart(times: NDArray[np.int64], k: int, gap: int) -> list[int]:
+    """The first k places of which none is closer than ``gap`` to one before; those without a time are close to none."""
+    kept: list[int] = []
+    free = np.ones(len(times), np.bool_)
+    while len(kept) < k and free.any():
+        first = int(free.argmax())
+        kept.append(first)
+        free[first] = False
+        if times[first] != NO_TIME:
+            free &= (times == NO_TIME) | (np.abs(times - times[first]) >= gap)
+    return kept
+
+
+def _hits(table: Table, distances: NDArray[Any], rows: NDArray[np.int64]) -> list[Hit]:
+    ids, times = table["ids"][rows].tolist(), table["times"][rows].view("datetime64[ms]")
+    return [
+        Hit(rank, distance, table.path(row), format_time(time), table.label(row), number)
+        for rank, (distance, row, time, number) in enumerate(
+            zip(distances.astype(float).tolist(), rows.tolist(), times, ids, strict=True), start=1
+        )
+    ]
+
+
+def _find(table: Table, images: Any) -> NDArray[np.int64]:
+    """The rows of ids and paths, none twice; raises ArgumentError for one that is not there."""
+    wanted = [images] if isinstance(images, (int, np.integer, str, os.PathLike)) else list(images)
+    by_path: dict[str, list[int]] = {}
+    if not all(isinstance(each, (int, np.integer)) for each in wanted):
+        for row in table.live().tolist():
+            by_path.setdefault(table.path(row), []).append(row)
+    rows: list[int] = []
+    for each in wanted:
+        if isinstance(each, (int, np.integer)):
+            number = check_int("image", each, 0, 2**63 - 1)
+            found = [row for row in table.rows_of(np.array([number])).tolist() if row >= 0]
+        else:
+            found = by_path.get(os.fsdecode(each), [])
+        if not found:
+            raise ArgumentError(f"image: {each} is not in this catalog")
+        rows.extend(found)
+    return np.array(list(dict.fromkeys(rows)), np.int64)
+
+
+def _as_cells(blob: bytes | None) -> NDArray[np.uint8] | None:
+    return np.frombuffer(blob, np.uint8) if blob else None
+
+
+def _as_interval(between: Any) -> tuple[int, int]:
     if not isinstance(between, (tuple, list)) or len(between) != 2:
         raise ArgumentError(f"between: expected two times, got {between!r}")
-    return parse_time("between", between[0]), parse_time("between", between[1])
+    return _milliseconds(parse_time("between", between[0])), _milliseconds(parse_time("between", between[1]))
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    # WAL needs to write beside the database; where one may only read, nobody writes, and SQLite need not look for it.
-    frozen = path.exists() and not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists()
-    try:
-        if frozen:
-            uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
-            return sqlite3.connect(uri, uri=True, check_same_thread=False)
-        connection = sqlite3.connect(path, timeout=30.0, check_same_thread=False)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-    except sqlite3.OperationalError as error:
-        raise FastHashError(f"{path}: {error}") from error
-    except sqlite3.DatabaseError as error:
-        raise CorruptFileError(f"{path}: {error}") from error
-    return connection
+def _milliseconds(time: np.datetime64) -> int:
+    """Since 1970; NO_TIME for NaT."""
+    return int(time.astype("datetime64[ms]").astype(np.int64))
 
 
 def _storable(path: str) -> str | bytes:
@@ -373,13 +753,8 @@ def _storable(path: str) -> str | bytes:
     return path
 
 
-def _is_sound(row: list[Any], checksum: bytes) -> bool:
-    try:
-        return _checksum(*row) == checksum
-    except TypeError:  # damage may change a value's type
-        return False
-
-
-def _checksum(path: str | bytes, digest: str, time: int | None, label: str, vector: bytes) -> bytes:
-    text = "\0".join((os.fsdecode(path), digest, str(time), label)).encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(text + b"\0" + vector, digest_size=8).digest()
+def remarks_on(item: Encoded, encoder: Encoder) -> Iterator[str]:
+    """What a user should know of an encoded image."""
+    yield from item.image.remarks
+    if np.isnat(item.image.time) and not encoder.timeless:
+        yield "no time in its header or name"

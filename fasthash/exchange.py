@@ -6,8 +6,10 @@ A table has one row an image, in the order in which they were added, and these c
     digest    BLAKE2b-128 of the file's bytes, hexadecimal
     time      ISO 8601, UTC; empty where unknown
     label     text, as the path; empty where unknown
+    metadata  JSON of some header cards, as the path; empty where there are none
     hash      float32 (dim)
     code      uint8 (n_bytes), its bits in numpy.packbits order
+    cells     uint8 (values), what searches of a region compare; zeros where an image has none
     checksum  BLAKE2b-64 of all of the above, hexadecimal
 
 and says in its metadata which encoder made the hashes. Rows may be left out, put in order or put together from several
@@ -15,8 +17,8 @@ tables. To change what is in a row takes leaving out the column of checksums, by
 """
 
 import hashlib
+import json
 import re
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,9 +40,10 @@ _TEXTS = {
     "digest": "BLAKE2b-128 of the file's bytes",
     "time": "when the image was taken, UTC",
     "label": "class of the image",
-    "checksum": "BLAKE2b-64 of the row's other values",
+    "metadata": "header cards, JSON",
 }
-_ARRAYS = {"hash": "hash of the image", "code": "bits of the hash, packed"}
+_ARRAYS = {"hash": "hash of the image", "code": "bits of the hash, packed", "cells": "the image cell by cell"}
+_CHECKSUM = {"checksum": "BLAKE2b-64 of the row's other values"}
 _ESCAPED = re.compile(r"\\(?:x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8}|[\\ntr])")
 
 
@@ -54,51 +57,49 @@ def export_table(catalog: Catalog, path: str | Path) -> int:
     """
     kind = _kind_of(path)
     table = _as_table(catalog)
-    with tempfile.TemporaryDirectory() as folder, atomic_write(path) as file:
-        draft = Path(folder) / f"table{Path(path).suffix}"
+    with atomic_write(path) as file:
         if kind == "parquet":
-            table.write(draft, format="parquet")
+            table.write(file.name, format="parquet", overwrite=True)
         else:
-            _write_votable(table, draft)
-        file.write(draft.read_bytes())
+            _write_votable(table, file.name)
     return len(table)
 
 
 def _as_table(catalog: Catalog) -> Any:
     from astropy.table import Column, Table
 
-    rows = catalog.rows()
-    texts: dict[str, list[str]] = {
+    rows = catalog.rows(details=True)
+    texts = {
         "path": [_escaped(path) for path in rows.paths],
-        "digest": _digests(catalog),
+        "digest": rows.digests,
         "time": [format_time(time) for time in rows.times],
         "label": [_escaped(label) for label in rows.labels.tolist()],
+        "metadata": [_escaped(text) for text in rows.metadata],
     }
-    arrays: dict[str, NDArray[Any]] = {"hash": rows.hashes, "code": rows.codes}
-    texts["checksum"] = list(_checksums(texts, arrays))
+    arrays: dict[str, Any] = {"hash": rows.hashes, "code": rows.codes, "cells": _stacked(rows.cells)}
     columns = {name: np.array(values, np.str_) for name, values in texts.items()} | arrays
-    described = _TEXTS | _ARRAYS
-    order = [name for name in columns if name != "checksum"] + ["checksum"]
-    encoder = catalog.encoder
-    meta = {"format": _FORMAT, "encoder": encoder.fingerprint, "encoder_name": encoder.name}
-    return Table([Column(columns[name], name, description=described[name]) for name in order], meta=meta)
+    columns["checksum"] = np.array(list(_checksums(texts, arrays)), np.str_)
+    described = _TEXTS | _ARRAYS | _CHECKSUM
+    meta = {"format": _FORMAT, "encoder": catalog.encoder.fingerprint, "encoder_name": catalog.encoder.name}
+    return Table([Column(columns[name], name, description=described[name]) for name in described], meta=meta)
 
 
-def _digests(catalog: Catalog) -> list[str]:
-    with catalog._reading():
-        return [row[0] for row in catalog._connection.execute("SELECT digest FROM images ORDER BY id")]
+def _stacked(cells: list[NDArray[np.uint8] | None]) -> NDArray[np.uint8]:
+    width = max((len(some) for some in cells if some is not None), default=1)
+    rows = [np.zeros(width, np.uint8) if some is None else some for some in cells]
+    return np.array(rows, np.uint8).reshape(-1, width)
 
 
-def _checksums(texts: dict[str, list[str]], arrays: dict[str, NDArray[Any]]) -> Iterator[str]:
+def _checksums(texts: dict[str, list[str]], arrays: dict[str, Any]) -> Iterator[str]:
     """Of each row: no value can be changed, nor bytes moved from one to the next, without another checksum."""
-    hashes, codes = arrays["hash"].astype("<f4"), arrays["code"]
-    words = zip(texts["path"], texts["digest"], texts["time"], texts["label"], strict=True)
-    for row, hash_, code in zip(words, hashes, codes, strict=True):
-        content = "\n".join(row).encode() + b"\n" + hash_.tobytes() + code.tobytes()
+    words = zip(*(texts[name] for name in _TEXTS), strict=True)
+    values = zip(arrays["hash"].astype("<f4"), arrays["code"], arrays["cells"], strict=True)
+    for row, parts in zip(words, values, strict=True):
+        content = "\n".join((*row, "")).encode() + b"".join(part.tobytes() for part in parts)
         yield hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
-def _write_votable(table: Any, path: Path) -> None:
+def _write_votable(table: Any, path: str) -> None:
     from astropy.io.votable import from_table
     from astropy.io.votable.tree import Param
 
@@ -106,7 +107,7 @@ def _write_votable(table: Any, path: Path) -> None:
     inner = votable.get_first_table()
     for name, value in table.meta.items():
         inner.params.append(Param(votable, name=name, datatype="char", arraysize="*", value=value))
-    votable.to_xml(str(path), tabledata_format="binary2")  # in which a float keeps all its bits
+    votable.to_xml(path, tabledata_format="binary2")  # in which a float keeps all its bits
 
 
 # ---- import --------------------------------------------------------------------------------------------------------
@@ -133,17 +134,11 @@ def import_table(path: str | Path, catalog: str | Path, encoder: str | Path | No
     table = _read_table(path)
     if Path(catalog).exists():
         with Catalog.open(catalog) as target:
-            return _insert(_as_items(table, target.encoder, path), target)
+            return target.insert(_as_items(table, target.encoder, path))
     made_by = _encoder_of(table, path, encoder)
     items = _as_items(table, made_by, path)
     with Catalog.create(catalog, made_by) as target:
-        return _insert(items, target)
-
-
-def _insert(items: list[Encoded], catalog: Catalog) -> AddReport:
-    report = AddReport([], [], [], [])
-    catalog._insert(items, report)
-    return report
+        return target.insert(items)
 
 
 def _read_table(path: str | Path) -> Any:
@@ -156,7 +151,7 @@ def _read_table(path: str | Path) -> Any:
         raise ReadError(f"{path}: cannot read: {error.strerror or error}") from error
     except Exception as error:  # parsers of untrusted bytes raise anything
         raise ReadError(f"{path}: damaged, or no {kind} file: {' '.join(str(error).split())[:200]}") from error
-    missing = [name for name in (*_TEXTS, *_ARRAYS) if name not in table.colnames and name != "checksum"]
+    missing = [name for name in (*_TEXTS, *_ARRAYS) if name not in table.colnames]
     if missing:
         raise ReadError(f"{path}: has no column {missing[0]}; expected a table that `fasthash export` wrote")
     if table.meta.get("format") != _FORMAT or "encoder" not in table.meta:
@@ -207,42 +202,58 @@ def _as_items(table: Any, encoder: Encoder, path: str | Path) -> list[Encoded]:
     if encoder.fingerprint != table.meta["encoder"]:
         made_by = table.meta.get("encoder_name", "")
         raise EncoderError(f"{path}: its hashes are of another encoder ({made_by}) than {encoder.name}")
-    texts = {name: [str(value) for value in _filled(table[name], "")] for name in _TEXTS if name in table.colnames}
-    arrays = {name: _filled(table[name], np.nan if name == "hash" else 0) for name in _ARRAYS}
-    hashes = _as_matrix(arrays["hash"], np.float32, encoder.dim, f"{path}: column hash")
-    codes = _as_matrix(arrays["code"], np.uint8, (encoder.n_bits + 7) // 8, f"{path}: column code")
-
-    def damaged(row: int, what: str) -> ReadError:
-        return ReadError(f"{path}: row {row + 1} ({texts['path'][row]}): {what}")
-
-    if "checksum" in texts:
-        for row, checksum in enumerate(_checksums(texts, {"hash": hashes, "code": codes})):
-            if checksum != texts["checksum"][row]:
-                raise damaged(row, "does not fit its checksum: damaged, or edited with the checksum left in")
-    infinite = ~np.isfinite(hashes).all(axis=1)
-    if infinite.any():
-        raise damaged(int(infinite.argmax()), "its hash holds NaN or infinity")
-    differs = (encoder.binarize(hashes) != codes).any(axis=1)
-    if differs.any():
-        raise damaged(int(differs.argmax()), "its code is not that of its hash")
-    items = []
-    for row, hash_ in enumerate(hashes):
-        digest, text = texts["digest"][row], texts["time"][row]
-        if not re.fullmatch("[0-9a-f]{32}", digest):
-            raise damaged(row, f"digest: expected 32 hexadecimal digits, got {digest!r}")
-        try:
-            time = parse_time("time", text) if text else NAT
-        except ArgumentError as error:
-            raise damaged(row, str(error)) from None
-        image = Image(np.empty((0, 0), np.float32), _unescaped(texts["path"][row]), time, digest=digest)
-        items.append(Encoded(image, hash_, _unescaped(texts["label"][row])))
+    texts = {name: [str(value) for value in _filled(table[name], "")] for name in _TEXTS}
+    arrays = {
+        "hash": _as_matrix(_filled(table["hash"], np.nan), np.float32, encoder.dim, f"{path}: column hash"),
+        "code": _as_matrix(_filled(table["code"], 0), np.uint8, -(-encoder.n_bits // 8), f"{path}: column code"),
+        "cells": _as_matrix(_filled(table["cells"], 0), np.uint8, None, f"{path}: column cells"),
+    }
+    wrong = _first_wrong(table, texts, arrays, encoder)
+    if wrong is not None:
+        row, what = wrong
+        raise ReadError(f"{path}: row {row + 1} ({texts['path'][row]}): {what}")
+    items: list[Encoded] = []
+    try:
+        for row in range(len(table)):
+            items.append(_as_item({name: values[row] for name, values in (texts | arrays).items()}, encoder))
+    except ValueError as error:
+        raise ReadError(f"{path}: row {row + 1} ({texts['path'][row]}): {error}") from None
     return items
 
 
-def _as_matrix(array: NDArray[Any], dtype: Any, width: int, name: str) -> NDArray[Any]:
-    matrix = array.reshape(len(array), -1) if array.size else np.empty((0, width), array.dtype)
-    if matrix.dtype.newbyteorder("=") != np.dtype(dtype) or matrix.shape[1] != width:
-        wanted = f"{np.dtype(dtype).name} of {width} values"
+def _first_wrong(
+    table: Any, texts: dict[str, list[str]], arrays: dict[str, Any], encoder: Encoder
+) -> tuple[int, str] | None:
+    """The first row whose arrays cannot be right, and what is wrong with it."""
+    if "checksum" in table.colnames:
+        given = _filled(table["checksum"], "").tolist()
+        for row, checksum in enumerate(_checksums(texts, arrays)):
+            if checksum != given[row]:
+                return row, "does not fit its checksum: damaged, or edited with the checksum left in"
+    infinite = ~np.isfinite(arrays["hash"]).all(axis=1)
+    if infinite.any():
+        return int(infinite.argmax()), "its hash holds NaN or infinity"
+    differ = (encoder.binarize(arrays["hash"]) != arrays["code"]).any(axis=1)
+    return (int(differ.argmax()), "its code is not that of its hash") if differ.any() else None
+
+
+def _as_item(row: dict[str, Any], encoder: Encoder) -> Encoded:
+    if not re.fullmatch("[0-9a-f]{32}", row["digest"]):
+        raise ArgumentError(f"digest: expected 32 hexadecimal digits, got {row['digest']!r}")
+    time = parse_time("time", row["time"]) if row["time"] else NAT
+    header = json.loads(_unescaped(row["metadata"]) or "{}")
+    if not isinstance(header, dict):
+        raise ArgumentError(f"metadata: expected a JSON object, got {row['metadata']!r}")
+    image = Image(np.empty((0, 0), np.float32), _unescaped(row["path"]), time, header, digest=row["digest"])
+    cells = row["cells"] if row["cells"].any() else None
+    return Encoded(image, row["hash"], _unescaped(row["label"]), cells, encoder.fingerprint)
+
+
+def _as_matrix(array: NDArray[Any], dtype: Any, width: int | None, name: str) -> NDArray[Any]:
+    """The column, with so many values a row (None: any number)."""
+    matrix = array.reshape(len(array), -1) if array.size else np.empty((0, width or 1), array.dtype)
+    if matrix.dtype.newbyteorder("=") != np.dtype(dtype) or width not in (None, matrix.shape[1]):
+        wanted = f"{np.dtype(dtype).name} of {width or 'some'} values"
         raise ReadError(f"{name}: expected {wanted}, got {matrix.dtype.name} of {matrix.shape[1]}")
     return np.ascontiguousarray(matrix, dtype)
 

@@ -6,6 +6,7 @@ a scan is a scan, so that every answer is that of :func:`fasthash.hamming.knn_ha
 Source: Norouzi, Punjani and Fleet, "Fast search in Hamming space with multi-index hashing", CVPR 2012.
 """
 
+import copy
 import os
 import threading
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasthash import _segments, hamming
+from fasthash._buffers import appended
 from fasthash._multi_index import Snapshot, available_levels
 from fasthash._parallel import map_jobs
 from fasthash._segments import BUCKET_BITS, Layout, Segment, checked_array, covered, for_file, from_file
@@ -206,7 +208,7 @@ class HammingIndex:
             before, after = len(state.codes), len(state.codes) + len(added)
             id_buffer = self._with_ids(state, len(added), given)
             own = None if id_buffer is None else id_buffer[:after]
-            buffer = _appended(self._buffer, state.codes, added)
+            buffer = appended(self._buffer, state.codes, added)
             rising = state.rising and (given is None or bool((np.diff(given, prepend=self._next_id - 1) > 0).all()))
             dead = state.dead
             if dead is not None:
@@ -219,6 +221,14 @@ class HammingIndex:
             self._next_id = max(self._next_id, (before + len(added) if own is None else int(own[before:].max()) + 1))
             self._state = _State(self.n_bits, held, own, rising, dead, state.n_dead, segments)
 
+    def snapshot(self) -> "HammingIndex":
+        """An index that holds what this one does now, without a copy of it; whatever changes one leaves the other."""
+        with self._changing:
+            taken = copy.copy(self)
+        taken._changing = threading.Lock()
+        taken._buffer, taken._id_buffer = taken._state.codes, np.empty(0, np.int64)
+        return taken
+
     def _with_ids(self, state: _State, n: int, given: _Ints | None) -> _Ints | None:
         """A buffer that begins with the ids of all rows once n more have come; None while they are the row numbers."""
         before = len(state.codes)
@@ -226,8 +236,8 @@ class HammingIndex:
             return None
         new = np.arange(self._next_id, self._next_id + n) if given is None else given
         if state.ids is None:
-            return _appended(np.empty(0, np.int64), np.arange(before), new)
-        return _appended(self._id_buffer, state.ids, new)
+            return appended(np.empty(0, np.int64), np.arange(before), new)
+        return appended(self._id_buffer, state.ids, new)
 
     def remove(self, ids: Any) -> None:
         """Remove codes by their ids, integers of shape (m,); all or none are removed, and the others keep their ids.
@@ -454,20 +464,6 @@ def _budget(state: _State, n: int, n_queries: int) -> int:
 
 
 # ---------------------------------------------------------------- small things
-
-
-def _appended(buffer: NDArray[Any], held: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:
-    """A buffer that begins with the rows held and the new ones: the same one if they fit, else one a bit larger.
-
-    A search may hold the rows in use, which stay as they are; it has never been given those after them.
-    """
-    before, after = len(held), len(held) + len(new)
-    if after > len(buffer):
-        room = 0 if before == 0 else max(before // 8, 1024)
-        buffer = np.empty((after + room, *held.shape[1:]), held.dtype)
-        buffer[:before] = held
-    buffer[before:after] = new
-    return buffer
 
 
 def _read_only(array: NDArray[Any]) -> NDArray[Any]:

@@ -6,7 +6,6 @@ against the bytes that are there before a pixel is decoded, and whatever goes wr
 
 import functools
 import glob
-import hashlib
 import io
 import math
 import os
@@ -22,8 +21,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fasthash import _fits
+from fasthash import _fits, _source
 from fasthash._bands import Bands, PixelCheck, R, count, decode, fold_bands, open_bands
+from fasthash._source import File, Memory, Source
 from fasthash.errors import ArgumentError, ReadError
 from fasthash.times import time_from_header, time_from_name
 
@@ -33,8 +33,8 @@ _FITS_SUFFIXES = (".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".fts.gz", ".f
 SUFFIXES = (*_FITS_SUFFIXES, ".jpg", ".jpeg", ".png", ".jp2", ".j2k", ".jpx", ".npy")
 
 _ZIP = ".zip"
+_HEAD = 16  # bytes that tell what a file is
 _GZIP_MAGIC = b"\x1f\x8b"
-_CHUNK = 2**20
 _J2K_START = b"\xff\x4f\xff\x51"
 
 
@@ -267,13 +267,13 @@ def open_image(path: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS, di
     """
     name = _text(path)
     try:
-        data = _read_bytes(name, limits)
-        hashed = hashlib.blake2b(data, digest_size=16).hexdigest() if digest else ""
-        if data.startswith(_GZIP_MAGIC):
-            data = _gunzip(data, limits)
-        source, header, full_scale, remarks = _decoder(data)(data, limits)
-        if isinstance(source, np.ndarray):
-            _check_pixels(source)
+        data = _open(name, limits)
+        hashed = _source.digest(data) if digest else ""
+        if data.read(0, len(_GZIP_MAGIC)) == _GZIP_MAGIC:
+            data = Memory(_gunzip(data, limits))
+        pixels, header, full_scale, remarks = _decoder(bytes(data.read(0, _HEAD)))(data, limits)
+        if isinstance(pixels, np.ndarray):
+            _check_pixels(pixels)
     except ReadError as error:
         raise ReadError(f"{name}: {error}") from error.__cause__
     except MemoryError as error:
@@ -283,7 +283,7 @@ def open_image(path: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS, di
     time = time_from_header(header)
     if np.isnat(time):
         time = time_from_name(name)
-    return Image(source, name, time, header, full_scale, hashed, remarks)
+    return Image(pixels, name, time, header, full_scale, hashed, remarks)
 
 
 def as_image(source: Any, limits: Limits = DEFAULT_LIMITS) -> Image:
@@ -337,27 +337,21 @@ def _check_pixels(pixels: NDArray[np.float32]) -> None:
     check.finish()
 
 
-def _read_bytes(name: str, limits: Limits) -> bytes:
+def _open(name: str, limits: Limits) -> Source:
     member = _zip_member(name)
-    try:
-        data = _read_member(*member, limits) if member else _read_file(name, limits)
-    except OSError as error:
-        raise ReadError(f"cannot read: {_reason(error)}") from error
+    data = Memory(_read_member(*member, limits)) if member else _file(name)
     limits.check_bytes(len(data))
-    if not data:
+    if not len(data):
         raise ReadError("empty file")
     return data
 
 
-def _read_file(name: str, limits: Limits) -> bytes:
+def _file(name: str) -> File:
     if os.path.isdir(name):
         raise ReadError("a folder; expected one image")
     if os.path.exists(name) and not os.path.isfile(name):  # opening a pipe would wait for its writer
         raise ReadError("not a file")
-    with open(name, "rb") as file:  # noqa: PTH123
-        size = os.fstat(file.fileno()).st_size
-        limits.check_bytes(size)
-        return file.read(size or limits.max_bytes + 1)  # some of /proc say they are empty
+    return File(name)
 
 
 def _read_member(path: str, name: str, limits: Limits) -> bytes:
@@ -368,30 +362,30 @@ def _read_member(path: str, name: str, limits: Limits) -> bytes:
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # LZMA may ask for 4 GiB
             raise ReadError("its compression in the zip is not supported; expected stored or deflated")
         with archive.open(info) as file:
-            return b"".join(iter(lambda: file.read(_CHUNK), b""))
+            return b"".join(iter(lambda: file.read(_source.CHUNK), b""))
     except KeyError:
         raise ReadError("no such file in this zip") from None
     except (zipfile.BadZipFile, RuntimeError, zlib.error, EOFError) as error:
         raise ReadError(f"cannot read from this zip: {_reason(error)}") from error
 
 
-def _gunzip(data: bytes, limits: Limits) -> bytes:
+def _gunzip(data: Source, limits: Limits) -> bytes:
     """What a gzip file holds, its members one after another; given up as soon as that can be no image."""
     out = bytearray()
     inflate = zlib.decompressobj(wbits=31)
-    for start in range(0, len(data), _CHUNK):
-        chunk = data[start : start + _CHUNK]
+    for part in _source.chunks(data):
+        chunk = bytes(part)
         while chunk:
             if inflate.eof:
                 if not chunk.strip(b"\0"):  # padding of tapes
                     break
                 inflate = zlib.decompressobj(wbits=31)
             try:
-                out += inflate.decompress(chunk, min(limits.max_bytes - len(out) + 1, _CHUNK))
+                out += inflate.decompress(chunk, min(limits.max_bytes - len(out) + 1, _source.CHUNK))
             except zlib.error as error:
                 raise ReadError(f"damaged gzip: {error}") from error
             limits.check_bytes(len(out))
-            if len(out) >= _CHUNK:
+            if len(out) >= _source.CHUNK:
                 _decoder(out)  # zeros for ever are no image
             chunk = inflate.unused_data if inflate.eof else inflate.unconsumed_tail
     if not inflate.eof:
@@ -425,7 +419,7 @@ def png_bytes(pixels: NDArray[np.uint8]) -> bytes:
 # ---- decoders: bytes to pixels; what they raise is named after the file by read_image ------------------------------
 
 
-def _decoder(data: bytes | bytearray) -> Callable[[bytes, Limits], _Decoded]:
+def _decoder(data: bytes | bytearray) -> Callable[[Source, Limits], _Decoded]:
     if data.startswith(b"SIMPLE  ="):
         return _read_fits
     if data.startswith(b"\x93NUMPY"):
@@ -435,7 +429,8 @@ def _decoder(data: bytes | bytearray) -> Callable[[bytes, Limits], _Decoded]:
     raise ReadError("neither FITS, JPEG, PNG, JPEG 2000 nor .npy")
 
 
-def _read_npy(data: bytes, limits: Limits) -> _Decoded:
+def _read_npy(source: Source, limits: Limits) -> _Decoded:
+    data = source.read(0, len(source))
     file = io.BytesIO(data)
     version = np.lib.format.read_magic(file)
     if version == (1, 0):
@@ -456,7 +451,8 @@ def _read_npy(data: bytes, limits: Limits) -> _Decoded:
     return _float32(values.reshape((height, width), order="F" if fortran else "C")), {}, None, ()
 
 
-def _read_picture(data: bytes, limits: Limits) -> _Decoded:
+def _read_picture(source: Source, limits: Limits) -> _Decoded:
+    data = bytes(source.read(0, len(source)))
     with _QUIET:
         _check_picture(data, limits)
         with _open_picture(data) as picture:
@@ -494,16 +490,16 @@ def _check_picture(data: bytes, limits: Limits) -> None:
             limits.image_shape((y1 - y0, x1 - x0))
 
 
-def _read_fits(data: bytes, limits: Limits) -> _Decoded:
-    found = _fits.find_image(data, limits)
-    source = open_bands(found) or _by_astropy(data, found)
-    return source, found.header, None, found.remarks
+def _read_fits(source: Source, limits: Limits) -> _Decoded:
+    found = _fits.find_image(source, limits)
+    return open_bands(found) or _by_astropy(source, found), found.header, None, found.remarks
 
 
-def _by_astropy(data: bytes, found: _fits.Found) -> NDArray[np.float32]:
+def _by_astropy(source: Source, found: _fits.Found) -> NDArray[np.float32]:
     from astropy.io import fits
 
-    with _QUIET, fits.open(io.BytesIO(data), memmap=False, lazy_load_hdus=True) as hdus:
+    data = io.BytesIO(source.read(0, len(source)))
+    with _QUIET, fits.open(data, memmap=False, lazy_load_hdus=True) as hdus:
         pixels = _float32(hdus[found.index].data)
     if math.prod(found.shape) != pixels.size:
         raise ReadError(f"decoded to shape {pixels.shape}, not {found.shape}")

@@ -211,6 +211,50 @@ def code_length_study(
     _save(figure, path)
 
 
+def comparison(
+    names: Sequence[str],
+    scores: Mapping[str, Any],
+    path: str | os.PathLike[str],
+    *,
+    chance: float,
+    interval: Any = None,
+    published: Sequence[float | None] | None = None,
+    title: str = "",
+) -> None:
+    """Draw how well several representations retrieve, one line each, in the order given, from the top down.
+
+    ``scores``: by name, one value for each of ``names`` (n,); at most three. ``interval`` (n, 2) belongs to the first
+    of them, and so does ``chance``. ``published``: figures from the literature, on data of its own; None where there
+    is none. Raises ArgumentError for shapes that do not fit, and for a path with another suffix than .png, .pdf or
+    .svg.
+    """
+    _check_suffix(path)
+    if not names or not scores:
+        raise ArgumentError("names, scores: expected at least one of each")
+    place = np.arange(len(names))[::-1]
+    figure = _figure(8.4, 1.3 + 0.3 * len(names))
+    figure.set_layout_engine("constrained")
+    axes = figure.subplots()
+    if interval is not None:
+        low, high = np.asarray(_as_shape("interval", interval, (len(names), 2))).T
+        axes.hlines(place, low, high, color=_BLUE, linewidth=5, alpha=0.3)
+    for (text, values), colour, marker in zip(scores.items(), (_BLUE, _GREEN, _GREY), "osD", strict=False):
+        along = np.asarray(_as_shape(f"scores[{text!r}]", values, place.shape))
+        axes.plot(along, place, marker, color=colour, label=text)
+    if published is not None:
+        theirs = _as_shape("published", [np.nan if value is None else value for value in published], place.shape)
+        axes.plot(np.asarray(theirs), place, "D", color=_INK, markerfacecolor="none", label="published, other data")
+    axes.axvline(chance, color=_ORANGE, linewidth=1.5, linestyle=_DASHED, label=f"chance ({chance:.3f})")
+    axes.set_yticks(place, names)
+    axes.set_xlim(0, 1)
+    _style(axes)
+    axes.grid(axis="x", color=_PALE, linewidth=0.8)
+    axes.set_xlabel(next(iter(scores)), fontsize=10, color=_INK)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=_INK)
+    figure.legend(loc="outside lower right", ncols=4, fontsize=9, labelcolor=_INK, frameon=False)
+    _save(figure, path)
+
+
 def distance_against_time(
     hours: Any,
     distances: Any,

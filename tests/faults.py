@@ -253,10 +253,13 @@ def small_disk(path):
 
 
 def fill(catalog, folder, rows):
-    """A catalog as a process leaves it that ends at once: with SQLite's log still beside it."""
-    create(catalog)
+    """A catalog with caches, as a process leaves it that ends at once: with SQLite's log still beside it."""
+    images = [image(folder, number) for number in range(rows)]
+    with fh.Catalog.create(catalog, ENCODER) as opened:
+        opened.add(images[: rows // 2], num_threads=1)
+        opened.compact()
     opened = fh.Catalog.open(catalog)
-    opened.add([image(folder, number) for number in range(rows)], num_threads=1)
+    opened.add(images[rows // 2 :], num_threads=1)
     answers(opened)
     os._exit(FINE)
 
@@ -284,8 +287,7 @@ def compare_answers(catalog, expected, new):
                 return WRONG
             opened.add(new, num_threads=1)
         with fh.Catalog.open(catalog) as opened:
-            rows = opened.rows()
-            return FINE if rows.paths == [*expected[0], new] else WRONG
+            return FINE if opened.rows().paths == [*expected[0], new] else WRONG
     except fh.FastHashError as error:
         if str(catalog) not in str(error):
             print(f"names no file of the catalog: {error}", file=sys.stderr)

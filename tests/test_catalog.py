@@ -142,10 +142,10 @@ def test_a_changed_row_is_named(catalog):
     catalog.close()
     connection = sqlite3.connect(catalog.path / "catalog.sqlite")
     with connection:
-        connection.execute("UPDATE images SET time = time + 1 WHERE id = 3")
+        connection.execute("UPDATE journal SET time = time + 1 WHERE seq = 3")
     connection.close()
-    with fh.Catalog.open(catalog.path) as opened, pytest.raises(fh.CorruptFileError, match=r"row 3 .*is damaged"):
-        opened.rows()
+    with pytest.raises(fh.CorruptFileError, match=r"entry 3 .*is damaged"):
+        fh.Catalog.open(catalog.path)
 
 
 def test_another_encoder_is_refused(catalog, tmp_path, encoder):

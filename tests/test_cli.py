@@ -54,7 +54,7 @@ def test_search_as_json_is_one_object_and_nothing_else(catalog, frames, capsys):
     answer = json.loads(out)
     assert answer["query"] == str(frames[3])
     assert [hit["rank"] for hit in answer["results"]] == [1, 2, 3, 4]
-    assert set(answer["results"][0]) == {"rank", "distance", "path", "time", "label"}
+    assert set(answer["results"][0]) == {"rank", "distance", "path", "time", "label", "id"}
     query = np.datetime64("2014-05-01T06:00:00")
     assert all(abs(np.datetime64(hit["time"]) - query) > np.timedelta64(3, "h") for hit in answer["results"])
 
@@ -228,8 +228,8 @@ def test_a_reader_who_leaves_early_is_no_error(catalog, frames):
 
 
 def test_every_command_has_help_with_an_example(capsys):
-    for verb in (["demo"], ["simulate"], ["fetch", "solar"], ["info"], ["train", "solar"], ["encode"], ["build"],
-                 ["add"], ["search"], ["evaluate", "solar"], ["evaluate", "classes"], ["classify"],
+    for verb in (["demo"], ["simulate"], ["fetch", "solar"], ["info"], ["profile"], ["train", "solar"], ["encode"],
+                 ["build"], ["add"], ["search"], ["evaluate", "solar"], ["evaluate", "classes"], ["classify"],
                  ["regions"]):  # fmt: skip
         status, out, _ = run(capsys, *verb, "--help")
         assert status == 0

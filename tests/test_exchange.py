@@ -34,8 +34,11 @@ def catalog(tmp_path_factory, encoder_path, frames):
 
 
 def assert_same(catalog, other):
-    ours, theirs = catalog.rows(), other.rows()
+    ours, theirs = catalog.rows(details=True), other.rows(details=True)
     assert ours.paths == theirs.paths
+    assert ours.digests == theirs.digests
+    assert ours.metadata == theirs.metadata
+    np.testing.assert_array_equal(ours.cells, theirs.cells)
     np.testing.assert_array_equal(ours.times, theirs.times)
     np.testing.assert_array_equal(ours.labels, theirs.labels)
     np.testing.assert_array_equal(ours.hashes.view("u4"), theirs.hashes.view("u4"))

@@ -690,3 +690,18 @@ def test_range_search_of_nothing_and_with_a_wrong_radius():
     for radius in (-1, "1", np.nan, None):
         with pytest.raises(ArgumentError, match="radius"):
             index.range_search(np.zeros((1, 3), np.float32), radius)
+
+
+def test_nodes_under_other_names_are_the_same_graph():
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(900, 6)).astype("f4")
+    levels = Graph.build(vectors, "l2", 4, 20, 2).levels
+    order = rng.permutation(len(vectors))
+    other = graphs._renumbered(levels, order)
+    assert other.entry == order[levels.entry]
+    np.testing.assert_array_equal(other.heights[order], levels.heights)
+    np.testing.assert_array_equal(other.links[order], order[levels.links])
+    back = graphs._renumbered(other, np.argsort(order))
+    for name in ("links", "heights", "upper"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(levels, name))
+    assert levels.heights.max() > 1

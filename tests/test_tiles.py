@@ -34,10 +34,14 @@ DISK = {"CRPIX1": 150.5, "CRPIX2": 140.25, "CDELT1": 1, "CDELT2": 1, "RSUN_OBS":
 
 
 def by_astropy(data, index):
+    """Its pixels as float32; all NaN where it fails (8-bit integers with a sign and BLANK)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with fits.open(io.BytesIO(data), memmap=False) as hdus, np.errstate(all="ignore"):
-            return np.ascontiguousarray(hdus[index].data, np.float32)
+            try:
+                return np.ascontiguousarray(hdus[index].data, np.float32)
+            except ValueError:
+                return np.full(hdus[index].shape, np.nan, np.float32)
 
 
 def bits(pixels):
@@ -64,7 +68,7 @@ def test_every_bit_is_as_astropy_has_it(family, tmp_path):
         image = open_image(path)
         np.testing.assert_array_equal(bits(image.pixels), bits(expected.reshape(image.shape)), err_msg=f"seed {seed}")
         ours += isinstance(image.source, Bands)
-    assert ours > cases / 2  # astropy has not read them for us
+    assert ours > 0.8 * cases  # astropy has not read them for us
 
 
 @pytest.mark.parametrize("tile", [(1, 300), (16, 300), (64, 300), (100, 300), (280, 300), (32, 50), (7, 77)])
@@ -83,6 +87,17 @@ def test_a_file_is_described_as_the_array_of_its_pixels(tile, dtype, tmp_path):
             assert isinstance(image.source, Bands)
             np.testing.assert_array_equal(front_end.describe(image, threads), expected)
             np.testing.assert_array_equal(front_end.describe(whole, threads), expected)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", "i4", "i8", "f4", "f8"])
+def test_a_plain_file_is_described_as_the_array_of_its_pixels(dtype, tmp_path):
+    path = tmp_path / "sun.fits"
+    field = np.random.default_rng(0).normal(100, 30, (280, 300)).astype(dtype)
+    fits.HDUList([fits.PrimaryHDU(field, fits.Header(DISK))]).writeto(path)
+    for front_end in (FieldMap(16), MagnetogramHistogram(GridHistogram())):
+        expected = front_end.describe(Image(field.astype(np.float32), header=DISK))
+        for threads in (1, 3):
+            np.testing.assert_array_equal(front_end.describe(open_image(path), threads), expected)
 
 
 @pytest.mark.parametrize("rotation", [0, 90, 180.01, 270, -90, 44, 400])
@@ -156,7 +171,7 @@ def test_what_cannot_be_understood_is_no_default(tmp_path):
 
 def decoded(level, stream, n, bytepix, blocksize, trailing=b""):
     """What the decoder makes of one tile in a heap that goes on with ``trailing``: int32 (n,), or None if damaged."""
-    heap = np.frombuffer(bytes(stream) + trailing + b"\0" * (not stream and not trailing), np.uint8)
+    heap = np.frombuffer(stream + trailing, np.uint8)
     one, places = np.ones(1), np.zeros(1, np.int64)
     plane = _tiles.RicePlane((1, n), (1, n), heap, places, np.full(1, len(stream)), bytepix, blocksize, one, one * 0,
                              False, None, 0, np.zeros(1, np.float32), 0)  # fmt: skip
@@ -199,7 +214,7 @@ def damaged(rng, stream):
         changed[at : at + 8] = rng.bytes(8)
     else:
         changed = bytearray(rng.bytes(int(rng.integers(0, 80))))
-    return bytes(changed)
+    return bytes(changed) or b"\0"  # a tile without a stream is none of the decoder's
 
 
 def test_damaged_streams_are_refused_or_decoded_as_they_stand():

@@ -221,10 +221,10 @@ POISON = """
 import os, sys, time
 import fasthash.encoder as encoder
 read = encoder.open_image
-def poisoned(path, limits, **options):
+def poisoned(path, *settings, **more):
     if path.endswith("/hang.npy"): time.sleep(1000)
     if path.endswith("/crash.npy"): os.kill(os.getpid(), 11)
-    return read(path, limits, **options)
+    return read(path, *settings, **more)
 encoder.open_image = poisoned
 """
 
@@ -273,7 +273,7 @@ def test_a_catalog_that_cannot_be_written_ends_the_watch_and_quarantines_nothing
     watch = Watch(folder, Settings(catalog), 0.1)
     connection = sqlite3.connect(os.path.join(catalog, "catalog.sqlite"))
     with connection:
-        connection.execute("CREATE TRIGGER full BEFORE INSERT ON images BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+        connection.execute("CREATE TRIGGER full BEFORE INSERT ON journal BEGIN SELECT RAISE(ABORT, 'disk full'); END")
     connection.close()
     put(folder, 1)
     with pytest.raises(fh.FastHashError, match="disk full"):

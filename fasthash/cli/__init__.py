@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fasthash._version import __version__
-from fasthash.cli import archive, classify, evaluate, exchange, radio, solar, watch
+from fasthash.cli import archive, classify, evaluate, exchange, profile, radio, reproduce, solar, watch
 from fasthash.cli._common import COMMON, Parser, group, print_json, say, verb
 from fasthash.errors import FastHashError
 
@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     solar.add_fetch(fetching)
     radio.add_fetch(fetching)
     _add_info(verbs)
+    profile.add_profile(verbs)
     training = group(verbs, "train", "Train an encoder (needs fasthash[train]).")
     solar.add_train(training)
     radio.add_train(training)
@@ -80,6 +81,10 @@ def _parser() -> argparse.ArgumentParser:
     archive.add_build(verbs)
     archive.add_add(verbs)
     archive.add_search(verbs)
+    archive.add_relabel(verbs)
+    archive.add_delete(verbs)
+    archive.add_compact(verbs)
+    archive.add_verify(verbs)
     exchange.add_export(verbs)
     exchange.add_import(verbs)
     watch.add_watch(verbs)
@@ -88,6 +93,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_solar(evaluation)
     radio.add_evaluation(evaluation)
     classify.add_evaluation(evaluation)
+    comparing = group(verbs, "reproduce", "Compare the papers' baselines and our encoders on the same images.")
+    reproduce.add_solar(comparing)
+    reproduce.add_radio(comparing)
     classify.add_classify(verbs)
     solar.add_regions(verbs)
     return parser

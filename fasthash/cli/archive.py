@@ -1,4 +1,4 @@
-"""Commands of an archive: encode, build, add, search."""
+"""Commands of an archive: encode, build, add, search, relabel, delete, compact, verify."""
 
 import argparse
 import shutil
@@ -29,6 +29,8 @@ from fasthash.cli._common import (
 )
 from fasthash.errors import FastHashError
 from fasthash.times import format_time, parse_span, parse_time
+
+_WHICH = "a path as the catalog has it (search shows it), or id:N, a number of the catalog (search --json shows it)"
 
 
 def add_encode(verbs: Any) -> None:
@@ -156,6 +158,8 @@ def _add_to(catalog: Any, args: argparse.Namespace) -> None:
     warn(f"{path}: its content is in the catalog already" for path in report.known)
     report_skipped(report.failures, done=len(report.added) + len(report.known))
     print(f"{catalog.path}: {len(report.added)} images added, {len(catalog)} in all, encoder {catalog.encoder.name}")
+    if catalog.is_folding:
+        say("what keeps searches fast is being renewed; all images are on the disk already")
 
 
 def add_search(verbs: Any) -> None:
@@ -168,12 +172,27 @@ def add_search(verbs: Any) -> None:
         READING,
     )
     parser.add_argument("catalog", metavar="CATALOG")
-    parser.add_argument("image", metavar="IMAGE")
+    parser.add_argument("image", metavar="IMAGE", help="a file, or id:N, number N of the catalog (--json shows them)")
     parser.add_argument("-k", type=int, default=10, metavar="K", help="results wanted (default: 10)")
     add_metric(parser)
     parser.add_argument("--exclude-within", metavar="12h", help="leave out what was taken this close to the query")
     parser.add_argument("--between", nargs=2, metavar=("T0", "T1"), help="only what was taken in this span, UTC")
     parser.add_argument("--label", metavar="L", help="only images of this label")
+    parser.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="CARD=VALUE",
+        help="only images with this header card, or one from LOW to HIGH: TELESCOP=SOHO, CROTA2=-1..1; may be repeated",
+    )
+    parser.add_argument("--distinct", metavar="6h", help="of images taken closer than this, only the most similar one")
+    parser.add_argument(
+        "--region",
+        metavar="PART",
+        help="compare only north, south, east, west, or a box x0,y0,x1,y1 in a square around the disk, from its "
+        "south-eastern corner (0,0) to 1,1",
+    )
+    parser.add_argument("--exact", action="store_true", help="look at every image, however many there are")
     parser.add_argument("--gallery", metavar="FILE.png", help="draw the query and its hits")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -190,18 +209,115 @@ def _search(args: argparse.Namespace) -> None:
     between = None
     if args.between:
         between = parse_time("--between", args.between[0]), parse_time("--between", args.between[1])
-    image = read_image(args.image, limits(args))
+    distinct = parse_span("--distinct", args.distinct) if args.distinct else None
+    where = dict(_card(text) for text in args.where)
+    named = _id_or_path(args.image)
+    query = named if isinstance(named, int) else read_image(named, limits(args))
     with Catalog.open(args.catalog) as catalog:
-        hits = catalog.search(image, args.k, args.metric, exclude, between, args.label)
+        hits = catalog.search(
+            query, args.k, args.metric, exclude, between, args.label, where, distinct, args.region, args.exact
+        )
+        time = catalog.get(query).time if isinstance(query, int) else format_time(query.time)
         if args.gallery:
+            image = read_image(catalog.get(query).path, limits(args)) if isinstance(query, int) else query
             _draw_gallery(args.gallery, image, hits, catalog.encoder, args.metric)
     if args.json:
-        query = {"query": args.image, "time": format_time(image.time)}
-        print_json({**query, "metric": args.metric, "results": [asdict(hit) for hit in hits]})
+        results = [asdict(hit) for hit in hits]
+        print_json({"query": args.image, "time": time, "metric": args.metric, "results": results})
         return
     print(f"{'rank':>4}  {'distance':>10}  {'time (UTC)':<23}  {'label':<8}  path")
     for hit in hits:
         print(f"{hit.rank:>4}  {hit.distance:>10.5g}  {hit.time:<23}  {hit.label:<8}  {printable(hit.path)}")
+
+
+def _id_or_path(text: str) -> int | str:
+    number = text.removeprefix("id:")
+    return int(number) if text.startswith("id:") and number.isdecimal() else text
+
+
+def _card(text: str) -> tuple[str, Any]:
+    """A header card and its value, or the two between which it lies, of CARD=VALUE or CARD=LOW..HIGH."""
+    card, equals, value = text.partition("=")
+    if not equals:
+        raise FastHashError(f"--where {text}: expected CARD=VALUE or CARD=LOW..HIGH")
+    low, dots, high = value.partition("..")
+    try:
+        return card, (float(low), float(high)) if dots else float(value)
+    except ValueError:
+        return card, value
+
+
+def add_relabel(verbs: Any) -> None:
+    parser = verb(
+        verbs,
+        "relabel",
+        _relabel,
+        "Give images of a catalog another label.",
+        "relabel radio.catalog FRII cut-outs/a.png cut-outs/b.png",
+    )
+    parser.add_argument("catalog", metavar="CATALOG")
+    parser.add_argument("label", metavar="LABEL", help="the new label; '' for none")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help=_WHICH)
+
+
+def _relabel(args: argparse.Namespace) -> None:
+    from fasthash.catalog import Catalog
+
+    with Catalog.open(args.catalog) as catalog:
+        count = catalog.relabel([_id_or_path(text) for text in args.images], args.label)
+    print(f"{args.catalog}: {count} images relabelled")
+
+
+def add_delete(verbs: Any) -> None:
+    parser = verb(
+        verbs,
+        "delete",
+        _delete,
+        "Take images out of a catalog. Their files are left alone.",
+        "delete sun.catalog frames/eclipse.fits id:812",
+    )
+    parser.add_argument("catalog", metavar="CATALOG")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help=_WHICH)
+
+
+def _delete(args: argparse.Namespace) -> None:
+    from fasthash.catalog import Catalog
+
+    with Catalog.open(args.catalog) as catalog:
+        count = catalog.delete([_id_or_path(text) for text in args.images])
+        print(f"{args.catalog}: {count} images deleted, {len(catalog)} left")
+
+
+def add_compact(verbs: Any) -> None:
+    parser = verb(
+        verbs,
+        "compact",
+        _compact,
+        "Check a catalog, drop what was deleted, and make what searches of large catalogs are fast by.",
+        "compact sun.catalog",
+    )
+    parser.add_argument("catalog", metavar="CATALOG")
+    parser.add_argument("--metric", choices=("l2", "cosine"), default="l2", help="of the graph (default: l2)")
+
+
+def _compact(args: argparse.Namespace) -> None:
+    from fasthash.catalog import Catalog
+
+    with Catalog.open(args.catalog) as catalog:
+        catalog.compact(args.metric)
+        print(f"{args.catalog}: {len(catalog)} images")
+
+
+def add_verify(verbs: Any) -> None:
+    parser = verb(verbs, "verify", _verify, "Check every entry of a catalog.", "verify sun.catalog")
+    parser.add_argument("catalog", metavar="CATALOG")
+
+
+def _verify(args: argparse.Namespace) -> None:
+    from fasthash.catalog import Catalog
+
+    with Catalog.open(args.catalog) as catalog:
+        print(f"{args.catalog}: all {catalog.verify()} images are as they were added")
 
 
 def _draw_gallery(path: str, query: Any, hits: Iterable[Any], encoder: Any, metric: str) -> None:

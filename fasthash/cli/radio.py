@@ -286,7 +286,7 @@ def _evaluate_radio(args: argparse.Namespace) -> None:
         if getattr(args, name):
             check_writable(f"--{name.replace('_', '-')}", getattr(args, name), *plots.SUFFIXES)
     encoders = [radio_encoder(load_encoder(name)) for name in (args.encoder, *args.compare)]
-    query, reference = (_chosen(name, args) for name in ("query", "reference"))
+    query, reference = (chosen(name, args) for name in ("query", "reference"))
     runs = [_retrieve(encoder, query, reference, args) for encoder in encoders]
     main, report = runs[0], runs[0].report()
     answer: dict[str, Any] = {"encoder": main.encoder.name, "percentile": main.percentile}
@@ -361,18 +361,19 @@ def _read(path: str, split: str | None, args: argparse.Namespace) -> Any:
     return images
 
 
-def _chosen(name: str, args: argparse.Namespace) -> Any:
+def chosen(name: str, args: argparse.Namespace) -> Any:
     """The images of --reference or --query; of several splits, the one that is meant by it."""
     from fasthash.radio.dataset import SPLITS
 
-    path, split = getattr(args, name), getattr(args, f"{name}_split")
+    path, split = getattr(args, name), getattr(args, f"{name}_split", None)
     images = _read(path, split, args)
     there = [each for each in SPLITS if (images.splits == each).any()]
     if split is not None or len(there) < 2:
         return images
     preferred = ("train", "valid", "test") if name == "reference" else ("test", "valid", "train")
     split = next(each for each in preferred if each in there)
-    say(f"--{name} {path}: holds {', '.join(there)}; {split} is taken (--{name}-split)")
+    option = f" (--{name}-split)" if hasattr(args, f"{name}_split") else ""
+    say(f"--{name} {path}: holds {', '.join(there)}; {split} is taken{option}")
     return images.split(split)
 
 

@@ -32,6 +32,7 @@ NEIGHBOURS = 0.2  # other sources in a field of 150 x 150 pixels, on average
 # What every five images of a class go to: a few are enough to have all three.
 _TURN = ("train", "valid", "train", "test", "train")
 
+_NAME = "sim-"  # what the names of simulated images begin with
 _MATCHED = 2 * np.sqrt(np.pi) * BEAM  # by which smoothing with the beam lowers the sigma of white noise
 
 
@@ -221,10 +222,15 @@ def simulate_galaxies(
         images.append(as_published(draw_galaxy(label, np.random.default_rng((seed, i)), size)))
         labels.append(label)
         splits.append(split)
-        names.append(f"{split}/{label}/sim-{seed}-{i:06d}.png")
+        names.append(f"{split}/{label}/{_NAME}{seed}-{i:06d}.png")
         if progress is not None:
             progress(i + 1, count)
     return make_set(images, labels, names, splits)
+
+
+def is_simulated(name: str) -> bool:
+    """Whether the name of an image is one that `simulate_galaxies` gives."""
+    return os.path.basename(name).startswith(_NAME)
 
 
 def write_galaxies(

@@ -36,6 +36,8 @@ _QUIET_CELL = 1.6
 # Where quiet grey is this near to mid-grey (of 1000), it is that of no field: in magnetograms it has been found within
 # 30 of it, in white light never within 90.
 _MID_GREY = 60.0
+# Cells a side of the coarse map that a catalog keeps of each image, to compare parts of the disk by.
+_CELLS = 16
 # No cell of an array in gauss is as weak as this everywhere: the network of the quietest Sun reaches 15.
 _NO_GAUSS = 3.0
 
@@ -149,3 +151,20 @@ class FieldMap:
         if cells is None or not cells.any():
             raise ReadError(f"{image.path or 'image'}: no field on the solar disk: every pixel is missing or zero")
         return cells
+
+    @property
+    def cell_grid(self) -> tuple[int, int]:
+        """Rows and columns of `cells`: 16, or fewer for a map whose size is no multiple of it."""
+        return (math.gcd(self.size, _CELLS),) * 2
+
+    def cells(self, row: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """A coarser map, uint8 (n, n, 2).
+
+        The values are the signed roots of a cell's mean field, and of the mean of its strength, in steps of half a root
+        of a gauss around 128: up to 4000 G.
+        """
+        n = self.cell_grid[0]
+        blocks = row.reshape(n, self.size // n, n, self.size // n)
+        means = np.stack([blocks.mean(axis=(1, 3)), np.abs(blocks).mean(axis=(1, 3))], axis=2)
+        steps = 128 + np.rint(2 * np.copysign(np.sqrt(np.abs(means)), means))
+        return np.clip(steps, 0, 255).astype(np.uint8)

@@ -274,3 +274,16 @@ class MagnetogramHistogram:
         if not counts.any():
             raise ReadError(f"{name}: no pixel of the solar disk lies within {grid.value_range}")
         return (counts * (grid.rows * grid.cols / (height * width))).astype(np.float32)
+
+    @property
+    def cell_grid(self) -> tuple[int, int]:
+        """Rows and columns of `cells`."""
+        return self.grid.rows, self.grid.cols
+
+    def cells(self, row: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """The square roots of the shares, in steps of 1/200: uint8 (rows, cols, bins).
+
+        Of roots, differences count alike whether many pixels fall into a bin or few.
+        """
+        steps = np.rint(200 * np.sqrt(row.reshape(*self.cell_grid, self.grid.bins)))
+        return np.minimum(steps, 255).astype(np.uint8)
