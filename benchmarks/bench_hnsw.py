@@ -19,7 +19,7 @@ from fasthash.evaluation import recall_at_k
 from fasthash.index import FlatIndex, HNSWIndex
 
 DIM, K, M, EF_CONSTRUCTION, N_QUERIES, RECALL = 50, 10, 16, 200, 1000, 0.99
-CURVE = [10, 15, 20, 30, 40, 60, 80, 120, 160]
+CURVE = [10, 15, 20, 30, 40, 60, 80, 120, 160, 240, 320]
 
 
 def make_vectors(kind, n):
