@@ -101,6 +101,7 @@ def test_flat(grown):
     grown([10**4, 10**5, 10**6], at)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [VECTORS, pytest.param([10**6], marks=pytest.mark.large)], ids=["graph", "million"])
 def test_hnsw(grown, sizes):
     """M = 16, ef_construction = 200, ef = 100; built on two threads."""

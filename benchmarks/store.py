@@ -18,9 +18,18 @@ from fasthash._validation import available_cores
 from fasthash.hamming import simd_level
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = {"astropy", "boost-histogram", "faiss-cpu", "fast-histogram", "hnswlib", "nmslib", "numba", "numpy"} | {
-    *("onnxruntime", "sunpy", "torch", "usearch")
-}
+PACKAGES = [
+    "numpy",
+    "numba",
+    "onnxruntime",
+    "nmslib",
+    "astropy",
+    "faiss-cpu",
+    "hnswlib",
+    "usearch",
+    "fast-histogram",
+    "boost-histogram",
+]
 Figures = dict[str, dict[str, Any]]
 
 

@@ -12,25 +12,30 @@ from typing import Any
 import fasthash
 
 PAGE = Path(__file__).parent / "api.md"
+# Whose public names are listed beyond those of fasthash itself.
 MODULES = [
-    "codes",
     "hamming",
     "index",
     "encoder",
     "bulk",
+    "watch",
+    "exchange",
     "io",
     "times",
     "evaluation",
     "ranking",
     "classification",
+    "baselines",
     "plots",
     "solar.simulator",
     "solar.regions",
     "solar.fetch",
+    "solar.baselines",
     "radio.simulator",
     "radio.dataset",
     "radio.cutout",
     "radio.fetch",
+    "radio.baselines",
 ]
 HEAD = """# API reference
 

@@ -38,14 +38,18 @@ os.umask(UMASK)
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a temporary file beside ``path``; it takes the name ``path`` only once it is whole and on the disk."""
+    """Open a temporary file beside ``path``; it takes the name ``path`` only once it is whole and on the disk.
+
+    Others may write it by its ``name``.
+    """
     target = Path(path)
     try:
         fd, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
     except OSError as error:
         raise FastHashError(f"{target}: cannot write here: {error.strerror}") from error
+    os.close(fd)
     try:
-        with os.fdopen(fd, "wb") as file:
+        with open(name, "wb") as file:  # noqa: PTH123
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -53,7 +53,7 @@ def test_links_lead_somewhere(page):
 @pytest.mark.parametrize("page", PAGES, ids=ids)
 def test_commands_are_understood(page):
     for command in COMMAND.findall(page.read_text(encoding="utf-8")):
-        words = shlex.split(re.sub(r"\s#\s.*", "", command.replace("\\\n", " ")))
+        words = shlex.split(re.sub(r"\s(#|>|>>|\|)\s.*", "", command.replace("\\\n", " ")))
         if "INPUT..." not in command and words[1:]:
             cli._parser().parse_args(words[1:])
 
