@@ -279,6 +279,39 @@ def speed() -> tuple[Rows, list[str]]:
     ], ["descriptor", "hamming", "hamming_index", "hnsw", "index"]
 
 
+def catalog() -> tuple[Rows, list[str]]:
+    """A line for each thing that a catalog does, a column for each number of images."""
+    runs = [name for name in ("catalog", "catalog_large") if stored(name)["figures"]]
+    lines = {
+        "search_p50_us": "search by graph, us",
+        "graph_alone_p50_us": "- of these the graph alone",
+        "recall_at_10": "- recall@10",
+        "many_at_once_us": "- each of 300 together",
+        "exact_p50_us": "exact search, us",
+        "hamming_p50_us": "search by code, exact, us",
+        "within_48h_p50_us": "within 48 hours (481 images), exact, us",
+        "numpy_on_these_rows_p50_us": "- NumPy on these rows, known already",
+        "exclude_12h_p50_us": "without 12 hours either side, us",
+        "distinct_6h_p50_us": "one each 6 hours, us",
+        "label_of_a_tenth_p50_us": "with the label of a tenth, us",
+        "header_card_p50_us": "with a header card in a range, us",
+        "region_p50_us": "by the northern half, us",
+        "insert_p50_us": "add one image, durable, us",
+        "write_and_sync_p50_us": "- 4 KB written and synced",
+        "search_for_it_p50_us": "- the search that finds it",
+        "process_s": "new process, to the first answer, s",
+        "read_and_hash_caches_s": "- the caches read and hashed",
+        "process_s_without_caches": "- without caches",
+        "journal_bytes_an_image": "bytes of journal an image",
+    }
+    figures: dict[int, dict[str, Any]] = {}
+    for each in (values for name in runs for values in stored(name)["figures"].values()):
+        figures.setdefault(each["images"], {}).update(each)
+    rows = [["", *(f"{images:,} images" for images in figures)]]
+    rows += [[words, *(cells(each, name)[0] for each in figures.values())] for name, words in lines.items()]
+    return rows, runs
+
+
 TABLES: dict[str, Callable[[], tuple[Rows, list[str]]]] = {
     each.__name__: each
     for each in (
@@ -290,6 +323,7 @@ TABLES: dict[str, Callable[[], tuple[Rows, list[str]]]] = {
         hamming_index,
         flat,
         hnsw,
+        catalog,
         growth,
         growth_memory,
         speed,

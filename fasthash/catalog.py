@@ -29,7 +29,7 @@ from fasthash._format1 import migrate
 from fasthash._journal import DATABASE, FORMAT, START, Entry, Journal, Place, Rewritten, append, rewrite
 from fasthash._neighbours import SCANNED, Hits, Neighbours, Selection, nearest_cells
 from fasthash._parallel import map_jobs
-from fasthash._queries import NONE, Nearest, Query, as_interval, but_around, find, milliseconds, thinned
+from fasthash._queries import NONE, Nearest, Query, as_interval, but_around, find, is_hashed, milliseconds, thinned
 from fasthash._storage import UMASK, atomic_write, sync_directory
 from fasthash._table import NO_TIME, Table
 from fasthash._validation import as_vectors, available_cores, check_choice, check_int
@@ -589,10 +589,11 @@ class Catalog:
         around = None if exclude_within is None else int(as_span("exclude_within", exclude_within).astype(np.int64))
         gap = None if distinct is None else int(as_span("distinct", distinct).astype(np.int64))
         some = list(images)
+        threads = 1 if all(is_hashed(image) for image in some) else available_cores()
         while True:
             with contextlib.suppress(Rewritten):  # compacted while it was searched
                 now = self._current()
-                queries = map_jobs(partial(self._as_query, now, region is not None), some, available_cores())
+                queries = map_jobs(partial(self._as_query, now, region is not None), some, threads)
                 rows = self._allowed(now, between, label, where)
                 if region is None:
                     nearest = self._by_hash(now, queries, metric, exact)
@@ -602,7 +603,7 @@ class Catalog:
 
     def _as_query(self, now: _State, with_cells: bool, image: Any) -> Query:
         encoder, table = self.encoder, now.table
-        if isinstance(image, (int, np.integer)) and not isinstance(image, bool):
+        if isinstance(image, (int, np.integer)):
             row = int(find(table, image)[0])
             cells = self._look_up(now, "cells")[0][row] if with_cells else None
             return Query(table["hashes"][row], int(table["times"][row]), cells, f"image {image}")
