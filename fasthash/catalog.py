@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,8 @@ from fasthash.io import DEFAULT_LIMITS, Limits, as_image, find_images
 from fasthash.times import Span, as_span, format_time
 
 __all__ = ["CARDS", "METRICS", "AddReport", "Catalog", "Hit", "Rows", "remarks_on"]
+
+_T = TypeVar("_T")
 
 METRICS = ("l2", "cosine", "hamming")
 _ENCODER = "encoder.onnx"
@@ -261,7 +263,9 @@ class Catalog:
         now = self._current()
         table = now.table
         try:
-            read = {name: self._look_up(now, "read", name, 0) if details else [] for name in ("metadata", "cells")}
+            read = {
+                name: self._look_up(now, Details.read, name, 0) if details else [] for name in ("metadata", "cells")
+            }
         except Rewritten:
             return self.rows(details)
         live = table.live()
@@ -278,11 +282,11 @@ class Catalog:
             [_as_cells(read["cells"][row]) for row in kept] if details else [],
         )
 
-    def _look_up(self, now: _State, what: str, *arguments: Any) -> Any:
+    def _look_up(self, now: _State, what: Callable[..., _T], *arguments: Any) -> _T:
         """Ask the details; raises Rewritten where they are not those of the table any more."""
         try:
             with self._lock:
-                return getattr(now.details, what)(now.table, *arguments)
+                return what(now.details, now.table, *arguments)
         except CorruptFileError:
             if self._current().details is now.details:
                 raise
@@ -605,7 +609,10 @@ class Catalog:
         encoder, table = self.encoder, now.table
         if isinstance(image, (int, np.integer)):
             row = int(find(table, image)[0])
-            cells = self._look_up(now, "cells")[0][row] if with_cells else None
+            cells = None
+            if with_cells:
+                grids, have_any = self._look_up(now, Details.cells)
+                cells = grids[row] if have_any[row] else None
             return Query(table["hashes"][row], int(table["times"][row]), cells, f"image {image}")
         if isinstance(image, Encoded):
             self._check_encoder(image)
@@ -632,7 +639,7 @@ class Catalog:
             rows = rows[table["labels"][rows] == number]
         if where:
             check_where(where)
-            rows = self._look_up(now, "with_cards", table.live() if rows is None else rows, where)
+            rows = self._look_up(now, Details.with_cards, table.live() if rows is None else rows, where)
         return rows
 
     def _by_hash(self, now: _State, queries: list[Query], metric: str, exact: bool) -> Nearest:
@@ -650,7 +657,7 @@ class Catalog:
         if self.encoder.cell_grid is None:
             raise ArgumentError(f"region: images of {self.encoder.name} have no grid of cells")
         chosen = cells_within(region, *self.encoder.cell_grid)
-        cells, have_any = self._look_up(now, "cells")
+        cells, have_any = self._look_up(now, Details.cells)
         if now.table.n and not have_any.any():
             raise ArgumentError(f"region: no image of {self.path} has cells: a fasthash without regions added them")
         for query in queries:
