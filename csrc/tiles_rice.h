@@ -111,27 +111,19 @@ TARGET static inline __attribute__((always_inline)) size_t take_group(bit_reader
     return group;
 }
 
-/* The n codes of a block to integers. Returns 0 where they do not end. */
+/* The n codes of a block, still folded. Returns 0 where they do not end. */
 TARGET static inline __attribute__((always_inline)) int take_codes(bit_reader *reader, unsigned split, size_t end,
-                                                                   size_t n, const size_t group, uint32_t *previous,
-                                                                   int32_t *out)
+                                                                   size_t n, const size_t group, uint32_t *folded)
 {
     bit_reader bits = *reader;
-    uint32_t last = *previous, folded[4];
     for (size_t i = 0; i < n;) {
-        const size_t taken = n - i < group ? take_group(&bits, split, end, 1, folded)
-                                           : take_group(&bits, split, end, group, folded);
+        const size_t taken = n - i < group ? take_group(&bits, split, end, 1, folded + i)
+                                           : take_group(&bits, split, end, group, folded + i);
         if (taken == 0)
             return 0;
-        if (__builtin_expect(taken == group, 1))
-            for (size_t j = 0; j < group; j++)
-                out[i + j] = (int32_t)(last += unfold(folded[j]));
-        else
-            out[i] = (int32_t)(last += unfold(folded[0]));
         i += taken;
     }
     *reader = bits;
-    *previous = last;
     return 1;
 }
 
@@ -149,22 +141,29 @@ TARGET static int decode_stream(const uint8_t *stream, size_t length, size_t rea
     for (size_t i = 0; i < n; i += blocksize) {
         const size_t here = n - i < blocksize ? n - i : blocksize;
         const unsigned said = take(&bits, width);
+        uint32_t *folded = (uint32_t *)out + i;
         if (said == 0) {
             for (size_t j = i; j < i + here; j++)
                 out[j] = (int32_t)last;
         } else if (said == most + 1) {
-            for (size_t j = i; j < i + here; j++)
-                out[j] = (int32_t)(last += unfold(take(&bits, raw)));
+            for (size_t j = 0; j < here; j++)
+                folded[j] = take(&bits, raw);
         } else {
             const unsigned split = said - 1;
             if (split > most
-                || !(split <= 7    ? take_codes(&bits, split, end, here, 4, &last, out + i)
-                     : split <= 16 ? take_codes(&bits, split, end, here, 2, &last, out + i)
-                                   : take_codes(&bits, split, end, here, 1, &last, out + i)))
+                || !(split <= 7    ? take_codes(&bits, split, end, here, 4, folded)
+                     : split <= 16 ? take_codes(&bits, split, end, here, 2, folded)
+                                   : take_codes(&bits, split, end, here, 1, folded)))
                 return 0;
         }
         if (bits_taken(&bits) > end)
             return 0;
+        if (said) {
+            for (size_t j = 0; j < here; j++)
+                folded[j] = unfold(folded[j]);
+            for (size_t j = 0; j < here; j++)
+                folded[j] = last += folded[j];
+        }
     }
     if (bytepix == 2)
         for (size_t i = 0; i < n; i++)
