@@ -20,18 +20,24 @@ typedef struct bit_reader {
     unsigned held;   /* of which so many count */
 } bit_reader;
 
-TARGET static inline uint64_t load_8(const bit_reader *bits)
+/* Near the end of the heap, zeros follow. Apart, so that it takes no registers from the loops. */
+TARGET static __attribute__((noinline, cold)) uint64_t load_last(const uint8_t *bytes, size_t at, size_t readable)
 {
     uint64_t word = 0;
-    if (bits->readable >= 8 && bits->at <= bits->readable - 8) {
-        memcpy(&word, bits->bytes + bits->at, 8);
+    for (size_t i = at; i < at + 8; i++)
+        word = word << 8 | (i < readable ? bytes[i] : 0);
+    return word;
+}
+
+TARGET static inline uint64_t load_8(const bit_reader *bits)
+{
+    if (__builtin_expect(bits->at + 8 > bits->readable, 0))
+        return load_last(bits->bytes, bits->at, bits->readable);
+    uint64_t word;
+    memcpy(&word, bits->bytes + bits->at, 8);
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-        word = __builtin_bswap64(word);
+    word = __builtin_bswap64(word);
 #endif
-        return word;
-    }
-    for (size_t i = bits->at; i < bits->at + 8; i++)
-        word = word << 8 | (i < bits->readable ? bits->bytes[i] : 0);
     return word;
 }
 
