@@ -1,6 +1,7 @@
 """Commands of an archive: encode, build, add, search, relabel, delete, compact, verify."""
 
 import argparse
+import contextlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
@@ -70,11 +71,12 @@ def _encode(args: argparse.Namespace) -> None:
     encoded: list[Encoded] = []
     seen: dict[str, str] = {}
     progress = Progress("encoded")
-    for done, item in enumerate(checkpoint.resume(paths, _encode_files(encoder, args)), start=1):
-        progress(done, len(paths))
-        if isinstance(item, Failure):
-            problems.append(item.message)
-        else:
+    with contextlib.closing(checkpoint.resume(paths, _encode_files(encoder, args))) as items:
+        for done, item in enumerate(items, start=1):
+            progress(done, len(paths))
+            if isinstance(item, Failure):
+                problems.append(item.message)
+                continue
             encoded.append(item)
             warn(f"{item.image.path}: {text}" for text in remarks_on(item, encoder))
             twin = seen.setdefault(item.image.digest, item.image.path)
