@@ -173,6 +173,37 @@ def hamming_index() -> tuple[Rows, list[str]]:
     return rows, runs
 
 
+def encoder() -> tuple[Rows, list[str]]:
+    run = stored("encoder")["figures"]
+    one, many = run["test_one_descriptor"], run["test_many_descriptors"]
+    names = {
+        "fasthash": "fasthash",
+        "numpy_network": "numpy, the whole network",
+        "numpy_products": "numpy, its three matrix products alone",
+    }
+    rows = [["one thread, microseconds a descriptor", "alone", "p99 by p50", "256 together"]]
+    for name, words in names.items():
+        rows.append([words, *cells(one, f"{name}_us", f"{name}_p99_by_p50"), *cells(many, f"{name}_us_a_row")])
+    return rows, ["encoder"]
+
+
+def cold_start() -> tuple[Rows, list[str]]:
+    run = stored("cold_start")["figures"]
+    imports, first = run["test_import"], [run[f"test_first_hash[{name}]"] for name in ("solar", "solar-paper")]
+    names = {
+        "first_hash": "to the first hash of the file",
+        "compiling": "the same, where the kernel has to be compiled",
+        "astropy_getdata": "`astropy.io.fits.getdata` of the file",
+    }
+    rows = [["a new process, seconds", "`solar`", "`solar-paper`"]]
+    rows += [[f"`{what}`", *cells(imports, f"{name}_s"), ""] for name, what in IMPORTS.items()]
+    rows += [[words, *(number(figures[f"{name}_s"]) for figures in first)] for name, words in names.items()]
+    return rows, ["cold_start"]
+
+
+IMPORTS = {"python": "pass", "numpy": "import numpy", "fasthash": "import fasthash"}
+
+
 def flat() -> tuple[Rows, list[str]]:
     rows = [["queries at a time", "FlatIndex", "faiss", "times faster than faiss"]]
     for test, figures in stored("index")["figures"].items():
@@ -291,6 +322,8 @@ TABLES: dict[str, Callable[[], tuple[Rows, list[str]]]] = {
         descriptor,
         file,
         file_steps,
+        encoder,
+        cold_start,
         hamming,
         hamming_each,
         hamming_index,
