@@ -43,11 +43,11 @@ def folder(rice_file, tmp_path):  # noqa: F811
     return made
 
 
-@pytest.mark.parametrize("encoder", ["solar"])
-def test_folder(encoder, benchmark, folder, tmp_path):
+@pytest.mark.slow
+def test_folder(benchmark, folder, tmp_path):
     def encode(way):
         """Seconds, and MB of the largest process."""
-        command = ["encode", str(folder), "--encoder", encoder, "-o", str(tmp_path / f"{way}.npz"), *WAYS[way]]
+        command = ["encode", str(folder), "--encoder", "solar", "-o", str(tmp_path / f"{way}.npz"), *WAYS[way]]
         done = subprocess.run(
             [sys.executable, "-c", MEASURE, sys.executable, "-m", "fasthash", *command], capture_output=True, check=True
         )

@@ -47,6 +47,7 @@ def test_import(benchmark, timed_in_turns, new_process):
     benchmark(new_process("import fasthash"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", ["solar", "solar-paper"])
 def test_first_hash(encoder, benchmark, timed_in_turns, new_process, rice_file):  # noqa: F811
     turn = iter(range(100))

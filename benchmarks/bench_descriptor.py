@@ -3,8 +3,6 @@
 python -m pytest -s benchmarks/bench_descriptor.py
 """
 
-import subprocess
-import sys
 from itertools import pairwise
 
 import numpy as np
@@ -73,23 +71,3 @@ def test_two_threads(benchmark, timed_in_turns, magnetogram):
         lambda: grid.transform(magnetogram, num_threads=2),
         numpy_max=lambda: np.max(magnetogram),
     )
-
-
-def test_first_call_of_a_new_process(benchmark):
-    """Imports included, not the compilation that a machine sees once; the image is made before the clock starts."""
-    code = (
-        "import numpy as np, time\n"
-        f"image = np.zeros(({SIZE}, {SIZE}), np.float32)\n"
-        "start = time.perf_counter()\n"
-        "import fasthash\n"
-        "fasthash.GridHistogram().transform(image)\n"
-        "print(time.perf_counter() - start)\n"
-    )
-
-    def first_call():
-        return float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
-
-    first_call()
-    seconds = [first_call() for _ in range(5)]
-    benchmark.extra_info["import_and_first_call_s"] = round(float(np.median(seconds)), 3)
-    benchmark.pedantic(first_call, rounds=1)

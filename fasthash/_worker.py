@@ -9,13 +9,13 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from fasthash._process import Process, ProcessDied, replies
 from fasthash.errors import FastHashError
 from fasthash.io import DEFAULT_LIMITS, Limits
 
@@ -40,74 +40,35 @@ class Settings:
     exclude_within: str = ""
 
 
-_START = "from fasthash._worker import serve; serve()"
+_SERVE = "fasthash._worker:serve"
 
 
-class WorkerDied(Exception):
-    """The process ended before it replied; the text says how."""
-
-
-class Worker:
+class Worker(Process):
     """The other process, seen from here. Raises FastHashError where it cannot open the catalog."""
 
     def __init__(self, settings: Settings) -> None:
+        super().__init__(_SERVE)
         self._deadline = settings.deadline
-        # The import path is set before anything is imported, or a folder named fasthash beside the user would be found.
-        code = f"import sys; sys.path[:] = {sys.path!r}; {_START}"
-        # In a session of its own: Ctrl-C is for the one who started it.
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
-        )
         try:
             self.send(asdict(settings))
             self.receive()
-        except WorkerDied as error:
+        except ProcessDied as error:
             raise FastHashError(f"{settings.catalog}: the process that was to open it {error}") from None
         except FastHashError:
             self.close()
             raise
 
-    @property
-    def fd(self) -> int:
-        """What becomes readable when a reply is there."""
-        assert self._process.stdout is not None
-        return self._process.stdout.fileno()
-
-    def send(self, request: Any) -> None:
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it died: receive says so
-            self._process.stdin.write(json.dumps(request).encode() + b"\n")
-            self._process.stdin.flush()
-
     def receive(self) -> Any:
-        """The reply, waited for. Raises WorkerDied; FastHashError where the catalog could not be read or written."""
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line.endswith(b"\n"):
-            self.close()
-            raise WorkerDied(self._last_words())
-        reply = json.loads(line)
+        """The reply, waited for. Raises ProcessDied; FastHashError where the catalog could not be read or written."""
+        try:
+            reply = super().receive()
+        except ProcessDied as death:
+            if "SIGALRM" in str(death):
+                raise ProcessDied(f"came to no end within {self._deadline:g} s") from None
+            raise
         if "error" in reply:
             raise FastHashError(reply["error"])
         return reply["files"]
-
-    def _last_words(self) -> str:
-        code = self._process.returncode
-        if code == -signal.SIGALRM:
-            return f"came to no end within {self._deadline:g} s"
-        return f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
-
-    def close(self, grace: float = 1.0) -> None:
-        """Let it end by itself, for so many seconds; then kill it. Its rows are in the catalog or not, never half."""
-        for pipe in (self._process.stdin, self._process.stdout):
-            assert pipe is not None
-            with contextlib.suppress(BrokenPipeError):
-                pipe.close()
-        try:
-            self._process.wait(grace)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
 
 
 # ---- in the worker -------------------------------------------------------------------------------------------------
@@ -115,15 +76,10 @@ class Worker:
 
 def serve() -> None:
     """Serve requests from stdin until it is closed."""
-    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # whatever else is printed is no reply
+    reply = replies()
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, signal.SIG_IGN)  # who started it will say when to stop
-
-    def reply(**content: Any) -> None:
-        replies.write(json.dumps(content) + "\n")
-        replies.flush()
 
     from fasthash.catalog import Catalog
 
@@ -133,13 +89,13 @@ def serve() -> None:
         with Catalog.open(settings.catalog) as catalog:
             with contextlib.suppress(FastHashError):  # what the first image has to wait for is no matter of a deadline
                 catalog.encoder.encode(np.ones((32, 32), np.float32))
-            reply(files=[])
+            reply({"files": []})
             for line in sys.stdin:
-                reply(files=_add(catalog, settings, json.loads(line)))
+                reply({"files": _add(catalog, settings, json.loads(line))})
     except BrokenPipeError:
         os._exit(1)  # nobody listens
     except FastHashError as error:
-        reply(error=str(error))
+        reply({"error": str(error)})
 
 
 def _add(catalog: Any, settings: Settings, paths: list[str]) -> list[dict[str, Any]]:

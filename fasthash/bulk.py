@@ -1,18 +1,17 @@
 """Encoding of very many files: over processes, over the machines of a Dask cluster, and again after an interruption.
 
 All ways give what `Encoder.encode_files` gives, in the same order: files are hashed one by one, so no result depends on
-how the work was shared out. Sole importer of distributed.
+how the work was shared out. Of each file comes its path, digest, time, label, hash and remarks; headers and cells stay
+where it was read. Sole importer of distributed.
 """
 
 import base64
 import contextlib
 import json
 import os
-import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasthash._parallel import map_ahead
+from fasthash._process import Process, ProcessDied, replies
 from fasthash._storage import read_container, write_container
 from fasthash._validation import available_cores, check_int
 from fasthash._version import __version__
@@ -44,8 +44,7 @@ def encode_in_processes(
 ) -> Iterator[Encoded | Failure]:
     """Hash many files in worker processes (-1: one a core), each of which has one file at a time.
 
-    A worker that dies, or is killed, is replaced; its file is tried once more, and then a Failure. Images come without
-    their headers.
+    A worker that dies, or is killed, is replaced; its file is tried once more, and then a Failure.
     """
     processes = available_cores() if processes == -1 else check_int("processes", processes, 1)
     idle: SimpleQueue[_Worker | None] = SimpleQueue()
@@ -59,12 +58,12 @@ def encode_in_processes(
             try:
                 worker = worker or _Worker(encoder, limits)
                 return _with_remark(worker.encode(path), deaths)
-            except _WorkerDied as death:
+            except ProcessDied as death:
                 worker = None
                 deaths.append(str(death))
             finally:
                 idle.put(worker)
-        return Failure(path, f"{path}: the process that encoded it died, twice ({', '.join(deaths)})")
+        return Failure(path, f"{path}: the process that encoded it {deaths[0]}, its replacement {deaths[1]}")
 
     try:
         yield from map_ahead(encode, paths, processes)
@@ -77,83 +76,46 @@ def encode_in_processes(
 def _with_remark(item: Encoded | Failure, deaths: list[str]) -> Encoded | Failure:
     if not deaths or isinstance(item, Failure):
         return item
-    text = f"a process died on it ({deaths[0]}); the second try went well"
+    text = f"the process that encoded it {deaths[0]}; the second try went well"
     return replace(item, image=replace(item.image, remarks=(*item.image.remarks, text)))
 
 
-class _WorkerDied(Exception):
-    """Its text says how."""
-
-
-class _Worker:
-    """A process that runs `_serve`; paths go in and results come out as lines of JSON."""
+class _Worker(Process):
+    """A process that runs `_serve`: paths go in, results come out."""
 
     def __init__(self, encoder: Encoder, limits: Limits) -> None:
-        code = f"import sys; sys.path[:] = {sys.path!r}; from fasthash.bulk import _serve; _serve()"
-        self._process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        start = {"source": encoder.source, "size": len(encoder.data), "limits": asdict(limits)}
+        super().__init__("fasthash.bulk:_serve")
+        self.send({"source": encoder.source, "size": len(encoder.data), "limits": asdict(limits)}, encoder.data)
         try:
-            ready = self._ask(json.dumps(start).encode() + b"\n" + encoder.data)
-        except _WorkerDied as death:
-            raise FastHashError(f"a worker process cannot be started: {death}") from None
-        assert ready == b"ready\n"
+            self.receive()
+        except ProcessDied as death:
+            raise FastHashError(f"a worker process {death} before it had any file") from None
 
     def encode(self, path: str) -> Encoded | Failure:
-        return _from_line(self._ask(json.dumps(path).encode() + b"\n"))
-
-    def close(self) -> None:
-        """It ends when nothing can be asked any more."""
-        with contextlib.suppress(OSError):
-            self._pipes[0].close()
-        self._process.wait()
-        self._pipes[1].close()
-
-    @property
-    def _pipes(self) -> tuple[Any, Any]:
-        return self._process.stdin, self._process.stdout
-
-    def _ask(self, question: bytes) -> bytes:
-        to, of = self._pipes
-        with contextlib.suppress(OSError):  # no one there: no answer will come either
-            to.write(question)
-            to.flush()
-        answer: bytes = of.readline()
-        if answer.endswith(b"\n"):
-            return answer
-        self.close()
-        code = self._process.returncode
-        raise _WorkerDied(signal.Signals(-code).name if code < 0 else f"exit status {code}")
+        self.send(path)
+        return _from_json(self.receive())
 
 
 def _serve() -> None:
-    """A worker: takes its encoder, then paths, from stdin, and answers on stdout, until stdin ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
-    questions, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints is no answer
-
-    def answer(line: bytes) -> None:
-        answers.write(line)
-        answers.flush()
-
+    """A worker: takes its encoder, then paths, from stdin, until that ends."""
+    questions, reply = sys.stdin.buffer, replies()
     start = json.loads(questions.readline())
     encoder, limits = Encoder(questions.read(start["size"]), start["source"]), Limits(**start["limits"])
-    answer(b"ready\n")
+    reply("ready")
     for path in questions:
-        answer(_as_line(encoder.encode_file(json.loads(path), limits)))
+        reply(_as_json(encoder.encode_file(json.loads(path), limits)))
 
 
-# ---- results as text: what processes and clusters send back, and checkpoints keep -----------------------------------
+# ---- results as JSON can hold them: what processes and clusters send back, and checkpoints keep ----------------------
 
 
-def _as_line(item: Encoded | Failure) -> bytes:
+def _as_json(item: Encoded | Failure) -> dict[str, Any]:
     if isinstance(item, Failure):
-        return json.dumps(asdict(item)).encode() + b"\n"
-    vector = base64.b64encode(item.hash.astype("<f4").tobytes()).decode()
-    return json.dumps({**_facts(item), "hash": vector}).encode() + b"\n"
+        return asdict(item)
+    return {**_facts(item), "hash": base64.b64encode(item.hash.astype("<f4").tobytes()).decode()}
 
 
-def _from_line(line: bytes) -> Encoded | Failure:
-    facts = json.loads(line)
+def _from_json(facts: dict[str, Any]) -> Encoded | Failure:
     if "message" in facts:
         return Failure(**facts)
     return _encoded(facts, np.frombuffer(base64.b64decode(facts.pop("hash")), "<f4").astype(np.float32))
@@ -217,7 +179,7 @@ def encode_on_dask(
 
         def ask(path: str) -> Encoded | Failure:
             task = client.submit(_encode_on_worker, data, encoder.source, path, asdict(limits), pure=False)
-            return _from_line(task.result())
+            return _from_json(task.result())
 
         def encode(path: str) -> Encoded | Failure:
             with contextlib.suppress(distributed.scheduler.KilledWorker):
@@ -230,7 +192,7 @@ def encode_on_dask(
                 return Failure(path, f"{path}: the workers that encoded it died, one after another")
 
         # A thread waits for a file: two for each thread of a worker, so that it has its next file at once.
-        yield from map_ahead(encode, paths, 2 * sum(client.nthreads().values()))
+        yield from map_ahead(encode, paths, 2 * max(1, sum(client.nthreads().values())))
 
 
 @contextlib.contextmanager
@@ -247,8 +209,8 @@ def _version() -> str:
     return __version__
 
 
-def _encode_on_worker(data: bytes, source: str, path: str, limits: dict[str, int]) -> bytes:
-    return _as_line(_loaded(data, source).encode_file(path, Limits(**limits)))
+def _encode_on_worker(data: bytes, source: str, path: str, limits: dict[str, int]) -> dict[str, Any]:
+    return _as_json(_loaded(data, source).encode_file(path, Limits(**limits)))
 
 
 @lru_cache(maxsize=2)
@@ -279,7 +241,7 @@ class Checkpoint:
         self.problems: list[str] = []
         self._key = {"encoder": encoder.fingerprint, "limits": asdict(limits), "version": __version__}
         self._new: list[tuple[Encoded, list[int] | None]] = []
-        self._parts = sorted(self.folder.glob("*.part"))
+        self._parts = sorted(self.folder.glob("[0-9]*.part"))
         for part in self._parts:
             try:
                 meta, arrays = read_container(part, "encoded")
@@ -293,7 +255,7 @@ class Checkpoint:
 
     def resume(
         self, paths: list[str], encode: Callable[[Iterable[str]], Iterator[Encoded | Failure]]
-    ) -> Iterator[Encoded | Failure]:
+    ) -> Generator[Encoded | Failure, None, None]:
         """``encode(paths)``, but for those that are done; the new results are kept as they come."""
         marks: dict[str, list[int] | None] = {}
 

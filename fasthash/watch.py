@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from fasthash._arrivals import Arrival, Arrivals
-from fasthash._worker import Settings, Worker, WorkerDied
+from fasthash._process import ProcessDied
+from fasthash._worker import Settings, Worker
 from fasthash.errors import FastHashError
 
 LEDGER = "watch.sqlite"
@@ -232,7 +233,7 @@ class Watch:
         batch, self._batch = self._batch, []
         try:
             entries = self._worker.receive()
-        except WorkerDied as death:
+        except ProcessDied as death:
             self._replaced += 1
             self._worker = Worker(self._settings)
             if self._alone:

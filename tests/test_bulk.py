@@ -1,5 +1,6 @@
 """Encoding over processes and clusters: the results of one process, whoever dies meanwhile, and after interruptions."""
 
+import json
 import os
 import signal
 import subprocess
@@ -58,7 +59,7 @@ def test_all_that_is_known_of_an_image_comes_back():
     untimed = fh.io.Image(np.empty((0, 0), "f4"), "b")
     vector = np.array([0.1, -np.finfo("f4").tiny, 3e38], "f4")
     items = [Encoded(image, vector, "FRI"), Encoded(untimed, vector[:0]), Failure("c", "c: é")]
-    back = [bulk._from_line(bulk._as_line(item)) for item in items]
+    back = [bulk._from_json(json.loads(json.dumps(bulk._as_json(item)))) for item in items]
     assert_same(back[:1] + back[2:], items[:1] + items[2:])
     assert np.isnat(back[1].image.time)
     assert back[0].image.remarks == image.remarks
@@ -73,7 +74,7 @@ def test_a_killed_worker_is_replaced_and_nothing_lost_or_doubled(encoder, paths,
     items = []
     for item in bulk.encode_in_processes(encoder, paths * 3, 2):
         if len(items) in (3, 11):
-            os.kill(workers[-1]._process.pid, signal.SIGKILL)
+            os.kill(workers[-1].pid, signal.SIGKILL)
         items.append(item)
     assert_same(items, list(encoder.encode_files(paths * 3)))
     assert len(workers) > 2
@@ -96,16 +97,17 @@ def test_a_file_that_kills_its_worker_is_tried_twice(encoder, paths, monkeypatch
     items = list(bulk.encode_in_processes(encoder, paths, 2))
     expected = list(encoder.encode_files(paths))
     if times == 1:
-        assert items[7].image.remarks == ("a process died on it (SIGKILL); the second try went well",)
+        assert items[7].image.remarks == ("the process that encoded it died of SIGKILL; the second try went well",)
         assert_same(items, expected)
     else:
         assert_same(items[:7] + items[8:], expected[:7] + expected[8:])
-        assert items[7] == Failure(paths[7], f"{paths[7]}: the process that encoded it died, twice (SIGKILL, SIGKILL)")
+        died = "the process that encoded it died of SIGKILL, its replacement died of SIGKILL"
+        assert items[7] == Failure(paths[7], f"{paths[7]}: {died}")
 
 
 def test_workers_that_cannot_start_are_an_error(encoder, paths, monkeypatch, capfd):
     monkeypatch.setattr(sys, "path", [])
-    with pytest.raises(fh.FastHashError, match="a worker process cannot be started: exit status 1"):
+    with pytest.raises(fh.FastHashError, match="a worker process ended with status 1 before it had any file"):
         list(bulk.encode_in_processes(encoder, paths, 2))
     assert "ModuleNotFoundError" in capfd.readouterr().err
 

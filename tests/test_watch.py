@@ -226,6 +226,7 @@ def poisoned(path, *settings, **more):
     if path.endswith("/crash.npy"): os.kill(os.getpid(), 11)
     return read(path, *settings, **more)
 encoder.open_image = poisoned
+from fasthash._worker import serve
 """
 
 
@@ -235,7 +236,7 @@ def test_a_decoder_that_hangs_or_crashes_is_replaced_and_its_file_put_in_quarant
     (tmp_path / "poison").mkdir()
     (tmp_path / "poison" / "poison.py").write_text(POISON)
     monkeypatch.syspath_prepend(tmp_path / "poison")
-    monkeypatch.setattr("fasthash._worker._START", "import poison; from fasthash._worker import serve; serve()")
+    monkeypatch.setattr("fasthash._worker._SERVE", "poison:serve")
     for n, name in enumerate(["a.npy", "crash.npy", "b.npy", "hang.npy", "c.npy"]):
         put(folder, n, name)
     with watching(folder, catalog, deadline=2.0) as watch:

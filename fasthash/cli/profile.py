@@ -1,12 +1,10 @@
 """The command profile: where each millisecond of a query goes."""
 
 import argparse
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,7 +19,7 @@ T = TypeVar("T")
 _STEPS = {
     "import": "start Python, import fasthash",
     "load": "load the encoder",
-    "open": "open the catalog, read its rows",
+    "open": "open the catalog",
     "read": "read the file's bytes",
     "decode": "look at the header, decode the pixels",
     "describe": "describe the image",
@@ -55,8 +53,10 @@ def _profile(args: argparse.Namespace) -> None:
         raise ReadError(f"{args.file}: expected one file")
     started, encoder, catalog = _start(args.encoder, args.catalog)
     first, *further = (_query(args.file, encoder, catalog, limits(args)) for _ in range(args.repeat + 1))
+    if catalog is not None:
+        catalog.close()
     first_ms = {**started, **first}
-    median_ms = {step: median(query[step] for query in further) for step in first}
+    median_ms = {step: float(np.median([query[step] for query in further])) for step in first}
     for of in (first_ms, median_ms):
         of["total"] = sum(of.values())
     if args.json:
@@ -81,6 +81,8 @@ def _nothing(*_: object) -> None:
 
 def _start(encoder_name: str, catalog_path: str | None) -> tuple[dict[str, float], Any, Any]:
     """What a process does before its first query: milliseconds of each step, the encoder, the catalog or None."""
+    import subprocess
+
     # This process has imported much already; a new one tells what that costs.
     code = f"import sys; sys.path[:] = {sys.path!r}; import fasthash.cli, fasthash.catalog"
     ms = {"import": _timed(lambda: subprocess.run([sys.executable, "-c", code], check=True))[0]}
@@ -91,7 +93,6 @@ def _start(encoder_name: str, catalog_path: str | None) -> tuple[dict[str, float
     if catalog_path is None:
         return ms, encoder, None
     ms["open"], catalog = _timed(lambda: Catalog.open(catalog_path))
-    ms["open"] += _timed(catalog.rows)[0]
     if catalog.encoder.fingerprint != encoder.fingerprint:
         raise EncoderError(f"{catalog_path}: made with another encoder than {encoder_name}")
     return ms, encoder, catalog
@@ -100,19 +101,20 @@ def _start(encoder_name: str, catalog_path: str | None) -> tuple[dict[str, float
 def _query(path: str, encoder: Any, catalog: Any, limits: Limits) -> dict[str, float]:
     """Milliseconds of each step of one query.
 
-    Most files are decoded while they are described: those two are told apart by decoding once more, for nothing.
+    Most files are decoded, and some even read, while they are described: the steps are told apart by reading and
+    decoding once more, for nothing. Their sum is what a query takes.
     """
     from fasthash.io import open_image
 
-    ms = {"read": _timed(Path(path).read_bytes)[0]}
+    read, _ = _timed(Path(path).read_bytes)
     opened, image = _timed(lambda: open_image(path, limits))
-    decoded, _ = _timed(lambda: image.fold_bands(lambda: _nothing, _nothing))
+    decoded, _ = _timed(lambda: image.fold_bands(_nothing, _nothing))
     described, row = _timed(lambda: encoder.front_end.describe(image))
-    ms["decode"] = max(0.0, opened - ms["read"]) + decoded
+    ms = {"read": min(read, opened + decoded)}
+    ms["decode"] = opened + decoded - ms["read"]
     ms["describe"] = max(0.0, described - decoded)
     ms["encode"], hashes = _timed(lambda: encoder.encode_inputs(row[np.newaxis]))
     ms["binarize"], _ = _timed(lambda: encoder.binarize(hashes))
     if catalog is not None:
-        rows = catalog.rows()
-        ms["search"], _ = _timed(lambda: catalog._nearest(hashes, rows, np.arange(len(rows.paths)), 10, "l2"))
+        ms["search"], _ = _timed(lambda: catalog.search(hashes[0]))
     return ms
