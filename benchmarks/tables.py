@@ -164,6 +164,37 @@ def hamming_index() -> tuple[Rows, list[str]]:
     return rows, runs
 
 
+def encoder() -> tuple[Rows, list[str]]:
+    run = stored("encoder")["figures"]
+    one, many = run["test_one_descriptor"], run["test_many_descriptors"]
+    names = {
+        "fasthash": "fasthash",
+        "numpy_network": "numpy, the whole network",
+        "numpy_products": "numpy, its three matrix products alone",
+    }
+    rows = [["one thread, microseconds a descriptor", "alone", "p99 by p50", "256 together"]]
+    for name, words in names.items():
+        rows.append([words, *cells(one, f"{name}_us", f"{name}_p99_by_p50"), *cells(many, f"{name}_us_a_row")])
+    return rows, ["encoder"]
+
+
+def cold_start() -> tuple[Rows, list[str]]:
+    run = stored("cold_start")["figures"]
+    imports, first = run["test_import"], [run[f"test_first_hash[{name}]"] for name in ("solar", "solar-paper")]
+    names = {
+        "first_hash": "to the first hash of the file",
+        "compiling": "the same, where the kernel has to be compiled",
+        "astropy_getdata": "`astropy.io.fits.getdata` of the file",
+    }
+    rows = [["a new process, seconds", "`solar`", "`solar-paper`"]]
+    rows += [[f"`{what}`", *cells(imports, f"{name}_s"), ""] for name, what in IMPORTS.items()]
+    rows += [[words, *(number(figures[f"{name}_s"]) for figures in first)] for name, words in names.items()]
+    return rows, ["cold_start"]
+
+
+IMPORTS = {"python": "pass", "numpy": "import numpy", "fasthash": "import fasthash"}
+
+
 def flat() -> tuple[Rows, list[str]]:
     rows = [["queries at a time", "FlatIndex", "faiss", "times faster than faiss"]]
     for test, figures in stored("index")["figures"].items():
@@ -228,6 +259,7 @@ def speed() -> tuple[Rows, list[str]]:
     """The README's: one line for each thing that is fast or slow."""
     grid = stored("descriptor")["figures"]["test_one_thread"]
     codes, index = stored("hamming")["figures"], stored("hamming_index")["figures"]["test_ten_million_clustered"]
+    whole = stored("file")["figures"]["test_rice[solar]"]
     graph, scan = stored("hnsw")["figures"]["test_hnsw[clustered-200000]"], stored("index")["figures"]["test_flat[1]"]
 
     def ms(figures: dict[str, Any], name: str, by: float = 1) -> str:
@@ -241,6 +273,11 @@ def speed() -> tuple[Rows, list[str]]:
     slower = "**slower**: " if scan["times_faster_than_faiss"] < 1 else ""
     return [
         ["work, one thread", "fasthash", "beside it, same run"],
+        [
+            "Rice-compressed file of 4096 x 4096 pixels to its field map",
+            ms(whole, "one_thread_ms"),
+            f"`astropy.io.fits.getdata` alone {ms(whole, 'getdata_ms')}",
+        ],
         [
             "histogram grid of a 4096 x 4096 magnetogram",
             ms(grid, "ours_ms"),
@@ -267,7 +304,7 @@ def speed() -> tuple[Rows, list[str]]:
             ms(scan, "us_per_query", 1e3),
             f"{slower}faiss {ms(scan, 'faiss_us_per_query', 1e3)}",
         ],
-    ], ["descriptor", "hamming", "hamming_index", "hnsw", "index"]
+    ], ["descriptor", "file", "hamming", "hamming_index", "hnsw", "index"]
 
 
 def others() -> tuple[Rows, list[str]]:
@@ -288,6 +325,8 @@ TABLES: dict[str, Callable[[], tuple[Rows, list[str]]]] = {
         descriptor,
         file,
         file_steps,
+        encoder,
+        cold_start,
         hamming,
         hamming_each,
         hamming_index,

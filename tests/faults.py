@@ -10,6 +10,7 @@ Each prints one JSON object and exits with 1 if anything in it should not be. Sm
 """
 
 import argparse
+import importlib
 import json
 import os
 import random
@@ -27,10 +28,20 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
-import onnxruntime  # noqa: F401  # once, not in every child
 
 import fasthash as fh
 from fasthash.encoder import ENCODERS
+
+# What children would import, each anew.
+for module in (
+    "onnxruntime",
+    "fasthash.catalog",
+    "fasthash.hamming_index",
+    "fasthash.index",
+    "fasthash.solar.magnetogram",
+):
+    importlib.import_module(module)
+fh.GridHistogram().transform(np.random.default_rng(0).random((16, 16), "f4"), num_threads=1)
 
 ENCODER = ENCODERS / "solar-paper.onnx"
 # How a child ends.
@@ -132,7 +143,7 @@ def kills(folder, count, seed):
         os.close(writing)
         if rng.random() < 0.8:  # else perhaps while it opens the catalog
             select.select([reading], [], [], 10)
-        data = read_lines(reading, rng.uniform(0, 0.1))
+        data = read_lines(reading, rng.uniform(0, 0.3))
         os.kill(pid, signal.SIGKILL)
         counts[f"adding: {ended(pid)}"] += 1
         data += read_lines(reading)
