@@ -207,6 +207,37 @@ def test_open(benchmark, archive):
     print(f"\n{benchmark.name}: {benchmark.extra_info}")
 
 
+def similar(rows, queries):
+    """The share of rows, the query left out, that were taken within 24 hours of the query."""
+    return float(((np.abs(rows - queries[:, np.newaxis]) <= 240).sum(axis=1) - 1).mean() / 480)
+
+
+@pytest.mark.slow
+def test_precision_is_that_of_memory(benchmark, archive):
+    """The window protocol on what the catalog gives back, and by its own searches, beside the hashes that went in."""
+    catalog, hashes, *_ = archive
+    n = 100_000
+    rows, times = catalog.rows(), np.arange(n) * np.timedelta64(STEP, "ms")
+    np.testing.assert_array_equal(rows.hashes[:n], hashes[:n])
+    np.testing.assert_array_equal(rows.times[:n], times + np.datetime64(0, "ms"))
+    if len(catalog) > n:
+        pytest.skip("measured on 100,000 images")
+    queries = np.random.default_rng(1).integers(0, n, 500)
+    precision = {}
+    for name, exact in (("graph", False), ("exact", True)):
+        found = catalog.search_many(hashes[queries], 481, exact=exact)
+        rows = np.array([[hit.id - 2 for hit in hits] for hits in found])
+        precision[name] = similar(rows, queries)
+    wide = hashes[:n].astype(float)
+    distances = (wide**2).sum(axis=1) - 2 * wide[queries] @ wide.T
+    order = np.argpartition(distances, 481, axis=1)[:, :481]
+    precision["in_memory"] = similar(order, queries)
+    benchmark.extra_info.update(images=n, **{f"precision_{name}": round(value, 5) for name, value in precision.items()})
+    benchmark.pedantic(lambda: None, rounds=1)
+    print(f"\n{benchmark.name}: {benchmark.extra_info}")
+    assert abs(precision["exact"] - precision["in_memory"]) < 1e-4
+
+
 def test_add_one(benchmark, archive, tmp_path):
     """One row, durable, and a search that finds it; beside 4 KB written and brought to the same disk."""
     catalog, hashes, *_ = archive
@@ -231,34 +262,3 @@ def test_add_one(benchmark, archive, tmp_path):
     file.close()
     benchmark.pedantic(lambda: insert(None), rounds=3)
     tell(benchmark, seconds, images=n)
-
-
-def similar(rows, queries):
-    """The share of rows, the query left out, that were taken within 24 hours of the query."""
-    return float(((np.abs(rows - queries[:, np.newaxis]) <= 240).sum(axis=1) - 1).mean() / 480)
-
-
-@pytest.mark.slow
-def test_precision_is_that_of_memory(benchmark, archive):
-    """The window protocol on what the catalog gives back, and by its own searches, beside the hashes that went in."""
-    catalog, hashes, *_ = archive
-    n = 100_000
-    rows, times = catalog.rows(), np.arange(n) * np.timedelta64(STEP, "ms")
-    np.testing.assert_array_equal(rows.hashes[:n], hashes[:n])
-    np.testing.assert_array_equal(rows.times[:n], times + np.datetime64(0, "ms"))
-    if len(catalog) > n + 1000:
-        pytest.skip("measured on 100,000 images")
-    queries = np.random.default_rng(1).integers(0, n, 500)
-    precision = {}
-    for name, exact in (("graph", False), ("exact", True)):
-        found = catalog.search_many(hashes[queries], 481, exact=exact)
-        rows = np.array([[hit.id - 2 for hit in hits] for hits in found])
-        precision[name] = similar(rows, queries)
-    wide = hashes[:n].astype(float)
-    distances = (wide**2).sum(axis=1) - 2 * wide[queries] @ wide.T
-    order = np.argpartition(distances, 481, axis=1)[:, :481]
-    precision["in_memory"] = similar(order, queries)
-    benchmark.extra_info.update(images=n, **{f"precision_{name}": round(value, 5) for name, value in precision.items()})
-    benchmark.pedantic(lambda: None, rounds=1)
-    print(f"\n{benchmark.name}: {benchmark.extra_info}")
-    assert abs(precision["exact"] - precision["in_memory"]) < 1e-4

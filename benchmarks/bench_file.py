@@ -14,6 +14,7 @@ import pytest
 from astropy.io import fits
 
 from fasthash import GridHistogram
+from fasthash._source import File, digest
 from fasthash.io import open_image, read_image
 from fasthash.solar.field_map import FieldMap
 from fasthash.solar.magnetogram import MagnetogramHistogram
@@ -54,76 +55,75 @@ def plain_file(tmp_path_factory):
     return path
 
 
-def quietly(call):
+def getdata(path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return call()
+        return fits.getdata(path)
 
 
 def imagecodecs_loop(path):
-    """The integers alone, tile by tile; None where imagecodecs is not installed."""
+    """The integers alone, tile by tile, where imagecodecs is installed."""
     try:
         from imagecodecs import rcomp_decode
     except ImportError:
-        return None
+        return {}
     with fits.open(path, disable_image_compression=True) as hdus:
         streams = [np.array(row) for row in hdus[1].data["COMPRESSED_DATA"]]
-    return lambda: [rcomp_decode(stream, shape=SIZE, dtype="i4", nblock=32) for stream in streams]
+    return {"imagecodecs": lambda: [rcomp_decode(stream, shape=SIZE, dtype="i4", nblock=32) for stream in streams]}
 
 
-def compare(benchmark, medians, ours):
-    for name, seconds in medians.items():
-        benchmark.extra_info[f"{name}_ms"] = round(1e3 * seconds, 2)
-        if name != ours:
-            benchmark.extra_info[f"{name}_by_{ours}"] = round(seconds / medians[ours], 2)
+def keep(benchmark, medians):
+    benchmark.extra_info.update({f"{name}_ms": round(1e3 * seconds, 3) for name, seconds in medians.items()})
     print(f"\n{benchmark.extra_info}")
 
 
-@pytest.mark.parametrize("encoder", FRONT_ENDS)
-def test_rice_file_to_descriptor(encoder, benchmark, timed_in_turns, rice_file):
+def describing(encoder, path):
+    """From the file to the encoder's descriptor, on one thread and on two."""
     front_end = FRONT_ENDS[encoder]
-    np.testing.assert_array_equal(
-        read_image(rice_file).pixels, quietly(lambda: fits.getdata(rice_file)).astype(np.float32)
-    )
-    peers = {"imagecodecs": imagecodecs_loop(rice_file)}
-    medians = timed_in_turns(
-        rounds=7,
-        one_thread=lambda: front_end.describe(open_image(rice_file)),
-        two_threads=lambda: front_end.describe(open_image(rice_file), 2),
-        astropy_getdata=lambda: quietly(lambda: fits.getdata(rice_file)),
-        read=rice_file.read_bytes,
-        **{name: call for name, call in peers.items() if call},
-    )
+    return {
+        "one_thread": lambda: front_end.describe(open_image(path)),
+        "two_threads": lambda: front_end.describe(open_image(path), 2),
+    }
+
+
+@pytest.mark.parametrize("encoder", FRONT_ENDS)
+def test_rice(encoder, benchmark, timed_in_turns, rice_file):
+    ours = describing(encoder, rice_file)
+    peers = {"getdata": lambda: getdata(rice_file), "read": rice_file.read_bytes, **imagecodecs_loop(rice_file)}
+    keep(benchmark, timed_in_turns(rounds=9, **ours, **peers))
     benchmark.extra_info["file"] = rice_file.name
-    benchmark.extra_info["getdata_by_two_threads"] = round(medians["astropy_getdata"] / medians["two_threads"], 2)
-    compare(benchmark, medians, "one_thread")
-    benchmark(lambda: front_end.describe(open_image(rice_file)))
+    benchmark(ours["one_thread"])
 
 
 @pytest.mark.parametrize("encoder", FRONT_ENDS)
-def test_plain_file_to_descriptor(encoder, benchmark, timed_in_turns, plain_file):
-    front_end = FRONT_ENDS[encoder]
-
-    def read_and_one_pass():
-        return np.max(np.frombuffer(plain_file.read_bytes(), np.float32))
-
-    medians = timed_in_turns(
-        rounds=7,
-        one_thread=lambda: front_end.describe(open_image(plain_file)),
-        two_threads=lambda: front_end.describe(open_image(plain_file), 2),
-        astropy_getdata=lambda: fits.getdata(plain_file).astype(np.float32),
-        read=plain_file.read_bytes,
-        read_and_one_pass=read_and_one_pass,
-    )
-    compare(benchmark, medians, "one_thread")
-    benchmark(lambda: front_end.describe(open_image(plain_file)))
+def test_plain(encoder, benchmark, timed_in_turns, plain_file):
+    """The floor is reading the file's bytes and one pass over them; getdata maps the file and has yet to read it."""
+    ours = describing(encoder, plain_file)
+    peers = {
+        "getdata": lambda: getdata(plain_file).astype(np.float32),
+        "read": plain_file.read_bytes,
+        "read_and_one_pass": lambda: np.max(np.frombuffer(plain_file.read_bytes(), np.float32)),
+    }
+    keep(benchmark, timed_in_turns(rounds=9, **ours, **peers))
+    benchmark(ours["one_thread"])
 
 
-def test_rice_file_to_array(benchmark, timed_in_turns, rice_file):
-    medians = timed_in_turns(
-        rounds=7,
-        read_image=lambda: read_image(rice_file),
-        astropy_getdata=lambda: quietly(lambda: fits.getdata(rice_file)),
-    )
-    compare(benchmark, medians, "read_image")
-    benchmark(lambda: read_image(rice_file))
+def test_rice_to_array(benchmark, timed_in_turns, rice_file):
+    """All pixels: what others than the solar encoders need."""
+    np.testing.assert_array_equal(read_image(rice_file).pixels, getdata(rice_file).astype(np.float32))
+    calls = {"one_thread": lambda: open_image(rice_file).pixels, "getdata": lambda: getdata(rice_file)}
+    keep(benchmark, timed_in_turns(rounds=9, **calls))
+    benchmark(calls["one_thread"])
+
+
+def test_steps_of_rice(benchmark, timed_in_turns, rice_file):
+    """Where the time of one thread goes."""
+    image, array = open_image(rice_file), read_image(rice_file)
+    steps = {
+        "open": lambda: open_image(rice_file),
+        "decode": lambda: image.fold_bands(lambda *_: None, lambda *_: None),
+        "digest": lambda: digest(File(str(rice_file))),
+        **{name: lambda front_end=each: front_end.describe(array) for name, each in FRONT_ENDS.items()},
+    }
+    keep(benchmark, timed_in_turns(rounds=9, **steps))
+    benchmark(steps["decode"])

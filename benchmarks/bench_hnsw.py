@@ -19,7 +19,7 @@ from fasthash.evaluation import recall_at_k
 from fasthash.index import FlatIndex, HNSWIndex
 
 DIM, K, M, EF_CONSTRUCTION, N_QUERIES, RECALL = 50, 10, 16, 200, 1000, 0.99
-CURVE = [10, 15, 20, 30, 40, 60, 80, 120, 160]
+CURVE = [10, 15, 20, 30, 40, 60, 80, 120, 160, 240, 320]
 
 
 def make_vectors(kind, n):
@@ -86,7 +86,11 @@ LIBRARIES = {"fasthash": Fasthash, "hnswlib": Hnswlib, "faiss": Faiss, "usearch"
 
 @pytest.mark.parametrize(
     ("kind", "n"),
-    [("clustered", 20_000), ("independent", 20_000), pytest.param("clustered", 200_000, marks=pytest.mark.slow)],
+    [
+        ("clustered", 20_000),
+        pytest.param("independent", 20_000, marks=pytest.mark.slow),
+        pytest.param("clustered", 200_000, marks=pytest.mark.slow),
+    ],
 )
 def test_hnsw(benchmark, timed_in_turns, kind, n):
     vectors, queries = make_vectors(kind, n)

@@ -85,6 +85,40 @@ def descriptor() -> tuple[Rows, list[str]]:
     return rows, ["descriptor"]
 
 
+def file() -> tuple[Rows, list[str]]:
+    """From the bytes of a file to a descriptor, or to pixels."""
+    run = stored("file")["figures"]
+    names = {
+        "test_rice[solar]": "Rice-compressed HMI file to field map (`solar`)",
+        "test_rice[solar-paper]": "the same to histogram grid (`solar-paper`)",
+        "test_rice_to_array": "the same to an array of all pixels",
+        "test_plain[solar]": "plain float32 file to field map",
+        "test_plain[solar-paper]": "the same to histogram grid",
+    }
+    rows = [["milliseconds", "one thread", "two threads", "`astropy.io.fits.getdata`", "reading", "reading, one pass"]]
+    for test, words in names.items():
+        figures = run[test]
+        times = f"{number(figures['getdata_ms'])} ({number(figures['getdata_ms'] / figures['one_thread_ms'])} x" + (
+            f", {number(figures['getdata_ms'] / figures['two_threads_ms'])} x)" if "two_threads_ms" in figures else ")"
+        )
+        ours = cells(figures, "one_thread_ms", "two_threads_ms")
+        rows.append([words, *ours, times, *cells(figures, "read_ms", "read_and_one_pass_ms")])
+    return rows, ["file"]
+
+
+def file_steps() -> tuple[Rows, list[str]]:
+    figures = stored("file")["figures"]["test_steps_of_rice"]
+    steps = {
+        "open": "read the file, parse its header, check sizes and DATASUM",
+        "decode": "decode Rice, scale, look for infinite pixels",
+        "solar-paper": "histogram grid (`solar-paper`)",
+        "solar": "or field map (`solar`)",
+        "digest": "BLAKE2b of the file, for catalogs",
+    }
+    rows = [["step, one thread", "milliseconds"]]
+    return rows + [[words, number(figures[f"{step}_ms"])] for step, words in steps.items()], ["file"]
+
+
 LEVELS = ("avx512vpopcntdq", "avx512", "avx2", "neon")
 
 
@@ -282,6 +316,8 @@ TABLES: dict[str, Callable[[], tuple[Rows, list[str]]]] = {
         descriptor,
         encoder,
         cold_start,
+        file,
+        file_steps,
         hamming,
         hamming_each,
         hamming_index,

@@ -1,31 +1,9 @@
 /* The one walk over a graph, compiled once per instruction set. The file that includes this has included
- * vectors_scan.h, with what that wants, and has defined
- *
- *     narrow               one float32, or a vector of as many of them as there are in a register
- *     narrow_load(numbers) so many float32 numbers
+ * vectors_scan.h, with what that wants.
  *
  * Nearly all the time goes into waiting for memory: a node's links and points are asked for before they are needed.
  */
-#define NARROWS (sizeof(narrow) / sizeof(float))
 #define EXPANDED 1u /* lowest bit of an entry of the pool */
-
-/* The sum of (a[i] - b[i])^2: partial sums in the order of VECTORS_STRIDE lanes, added up by halves, so that every
- * instruction set takes the same way through the graph. */
-TARGET static inline float rough(const float *a, const float *b, size_t width)
-{
-    narrow sums[VECTORS_STRIDE / NARROWS] = {0};
-    float sum[VECTORS_STRIDE];
-    for (size_t i = 0; i < width; i += VECTORS_STRIDE)
-        for (size_t j = 0; j < VECTORS_STRIDE / NARROWS; j++) {
-            const narrow difference = narrow_load(a + i + j * NARROWS) - narrow_load(b + i + j * NARROWS);
-            sums[j] += difference * difference;
-        }
-    memcpy(sum, sums, sizeof sum);
-    for (size_t half = VECTORS_STRIDE / 2; half > 0; half /= 2)
-        for (size_t j = 0; j < half; j++)
-            sum[j] += sum[j + half];
-    return sum[0];
-}
 
 /* Distance, node and whether it was expanded in one number; their order is that of distances, then of nodes. */
 static inline uint64_t make_entry(float distance, uint32_t node)
@@ -48,7 +26,7 @@ static inline void ask_for(const void *memory, size_t bytes)
 TARGET static uint32_t descend(const vectors_graph *graph, const float *query)
 {
     uint32_t nearest = graph->entry;
-    float least = rough(query, graph->points + (size_t)nearest * graph->width, graph->width);
+    float least = rough_sum(query, graph->points + (size_t)nearest * graph->width, graph->width);
     for (size_t level = graph->top; level-- > 0;)
         for (uint32_t before = UINT32_MAX; before != nearest;) {
             const uint32_t *links = graph->upper + (graph->upper_at[nearest] + level) * graph->n_upper;
@@ -56,7 +34,7 @@ TARGET static uint32_t descend(const vectors_graph *graph, const float *query)
             for (size_t i = 0; i < graph->n_upper; i++)
                 ask_for(graph->points + (size_t)links[i] * graph->width, graph->width * sizeof(float));
             for (size_t i = 0; i < graph->n_upper; i++) {
-                const float distance = rough(query, graph->points + (size_t)links[i] * graph->width, graph->width);
+                const float distance = rough_sum(query, graph->points + (size_t)links[i] * graph->width, graph->width);
                 if (distance < least) {
                     least = distance;
                     nearest = links[i];
@@ -90,7 +68,7 @@ TARGET static size_t walk(const vectors_graph *graph, const float *query, size_t
     memset(seen, 0, (graph->n_nodes / 64 + 1) * sizeof *seen);
     const uint32_t start = descend(graph, query);
     seen[start / 64] |= 1ull << start % 64;
-    pool[0] = make_entry(rough(query, graph->points + (size_t)start * width, width), start);
+    pool[0] = make_entry(rough_sum(query, graph->points + (size_t)start * width, width), start);
     size_t size = 1, next = 0;
     while (next < size) {
         if (pool[next] & EXPANDED) {
@@ -110,7 +88,7 @@ TARGET static size_t walk(const vectors_graph *graph, const float *query, size_t
         for (size_t i = 0; i < count; i++)
             ask_for(graph->points + (size_t)fresh[i] * width, width * sizeof(float));
         for (size_t i = 0; i < count; i++) {
-            const uint64_t entry = make_entry(rough(query, graph->points + (size_t)fresh[i] * width, width), fresh[i]);
+            const uint64_t entry = make_entry(rough_sum(query, graph->points + (size_t)fresh[i] * width, width), fresh[i]);
             if (size == ef && entry >= pool[size - 1])
                 continue;
             ask_for(graph->links + (size_t)fresh[i] * graph->n_links, graph->n_links * sizeof(uint32_t));

@@ -3,16 +3,21 @@
  *     TARGET               the attribute that names its instruction set
  *     lanes                one float64, or a vector of 2, 4 or 8 of them
  *     widen(numbers)       as many float32 numbers as there are lanes
+ *     narrow               one float32, or a vector of as many of them as there are in a register
+ *     narrow_load(numbers) so many float32 numbers
  *
- * Rows are taken block by block, and a block serves every query before the next one is read from memory.
+ * Rows are taken block by block, and a block serves every query before the next one is read from memory. For l2 a sum in
+ * float32 says of most rows that they are too far, whatever its rounding; only the others are measured in float64.
  */
 #include "topk.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
 #define SUMS 8 /* partial sums: part of what a distance is, whatever the number of lanes */
 #define LANES (sizeof(lanes) / sizeof(double))
+#define NARROWS (sizeof(narrow) / sizeof(float))
 #define LINE 16 /* float32 numbers in a cache line */
 #define BLOCK_ROWS 256
 #define BLOCK_BYTES (1 << 17)  /* so that a block stays in the second-level cache */
@@ -41,6 +46,52 @@ TARGET static inline double sum_of_squares(const float *a, double a_scale, const
         sum[0] += difference * difference;
     }
     return sum[0];
+}
+
+/* The sum of VECTORS_STRIDE numbers, one half added to the other again and again. */
+TARGET static inline float add_halves(const narrow *sums)
+{
+    float __attribute__((vector_size(32))) eight[2];
+    float __attribute__((vector_size(16))) four[2];
+    float __attribute__((vector_size(8))) two[2];
+    memcpy(eight, sums, sizeof eight);
+    eight[0] += eight[1];
+    memcpy(four, eight, sizeof four);
+    four[0] += four[1];
+    memcpy(two, four, sizeof two);
+    two[0] += two[1];
+    return two[0][0] + two[0][1];
+}
+
+/* The same without scales in float32, as good as its rounding: partial sums of VECTORS_STRIDE terms, in one order too. */
+TARGET static inline float rough_sum(const float *a, const float *b, size_t dim)
+{
+    narrow sums[VECTORS_STRIDE / NARROWS] = {0};
+    size_t i = 0;
+    for (; i + VECTORS_STRIDE <= dim; i += VECTORS_STRIDE)
+        for (size_t j = 0; j < VECTORS_STRIDE / NARROWS; j++) {
+            const narrow difference = narrow_load(a + i + j * NARROWS) - narrow_load(b + i + j * NARROWS);
+            sums[j] += difference * difference;
+        }
+    float sum = add_halves(sums);
+    for (; i < dim; i++)
+        sum += (a[i] - b[i]) * (a[i] - b[i]);
+    return sum;
+}
+
+/* What no rough sum exceeds whose row has a key below this one. A term of the sum is rounded three times, then at most
+ * once for each stride, for each halving and for each number after the last stride, by 2^-24 of itself each time; twice
+ * that leaves room for the distance's own rounding. Below the least normal number it is 2^-149 a term. */
+static inline float rough_limit(uint64_t key, size_t dim)
+{
+    const uint32_t bits = (uint32_t)(key >> VECTORS_ROW_BITS);
+    float distance;
+    memcpy(&distance, &bits, sizeof distance);
+    if (!(distance < INFINITY)) /* that of an empty place is no number */
+        return INFINITY;
+    const double slack = (double)(dim / VECTORS_STRIDE + 2 * VECTORS_STRIDE) * FLT_EPSILON;
+    const double limit = (double)distance * distance * (1 + slack) + (double)dim * FLT_TRUE_MIN;
+    return limit < FLT_MAX ? (float)limit : INFINITY;
 }
 
 /* What makes a vector a unit vector; 0 for a zero vector. */
@@ -92,10 +143,16 @@ TARGET static void scan_heaps(vectors_metric metric, const float *queries, size_
         for (size_t q = 0; q < n_queries; q++) {
             const float *query = queries + q * dim;
             uint64_t *heap = keys + q * k;
-            if (metric == VECTORS_L2)
-                for (size_t i = 0; i < count; i++)
-                    topk_offer(heap, k, make_key(l2(query, rows + row[i] * dim, dim), row[i]));
-            else {
+            if (metric == VECTORS_L2) {
+                float limit = rough_limit(heap[0], dim);
+                for (size_t i = 0; i < count; i++) {
+                    const float *vector = rows + row[i] * dim;
+                    if (limit < INFINITY && rough_sum(query, vector, dim) > limit)
+                        continue;
+                    topk_offer(heap, k, make_key(l2(query, vector, dim), row[i]));
+                    limit = rough_limit(heap[0], dim);
+                }
+            } else {
                 const double query_scale = unit_scale(query, dim);
                 for (size_t i = 0; i < count; i++) {
                     const float distance = cosine(query, query_scale, rows + row[i] * dim, scale[i], dim);

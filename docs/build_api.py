@@ -25,14 +25,17 @@ MODULES = [
     "evaluation",
     "ranking",
     "classification",
+    "baselines",
     "plots",
     "solar.simulator",
     "solar.regions",
     "solar.fetch",
+    "solar.baselines",
     "radio.simulator",
     "radio.dataset",
     "radio.cutout",
     "radio.fetch",
+    "radio.baselines",
 ]
 HEAD = """# API reference
 

@@ -4,9 +4,10 @@ Every pixel takes the steps it takes in astropy, in the same arithmetic, and the
 this module does not understand is left to astropy; nothing is guessed.
 """
 
+import contextlib
 import functools
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, TypeGuard, TypeVar, runtime_checkable
 
 import numpy as np
@@ -43,6 +44,24 @@ def open_bands(found: _fits.Found) -> Bands | None:
     return _plain(found) if found.tiles is None else _rice(found, found.tiles)
 
 
+class _Buffers:
+    """Arrays to be used again: fresh memory costs more than what is written into it."""
+
+    def __init__(self, shape: int | tuple[int, int], dtype: Any) -> None:
+        self._make = functools.partial(np.empty, shape, dtype)
+        self._spare: list[NDArray[Any]] = []
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[NDArray[Any]]:
+        """One that no other thread has meanwhile."""
+        try:
+            buffer = self._spare.pop()
+        except IndexError:
+            buffer = self._make()
+        yield buffer
+        self._spare.append(buffer)
+
+
 # ---- plain images --------------------------------------------------------------------------------------------------
 
 
@@ -55,21 +74,28 @@ class _Plain:
         self.shape = found.shape
         self._source, self._body, self._dtype = found.content, found.body, np.dtype(dtype)
         self._real, self._scale, self._zero, self._blank = real, scale, zero, blank
+        self._row_bytes = found.shape[1] * self._dtype.itemsize
+        self._buffers = _Buffers(BAND * self._row_bytes, np.uint8)
 
     def read(self, first: int, last: int, out: NDArray[np.float32]) -> None:
-        size = self.shape[1] * self._dtype.itemsize
-        data = self._source.read(self._body + first * size, self._body + last * size)
-        values = np.frombuffer(data, self._dtype).reshape(out.shape)
-        with np.errstate(all="ignore"):  # what becomes infinite is refused later
-            if (self._scale, self._zero, self._blank) != (1, 0, None):
-                raw, values = values, values.astype(self._real)
-                if self._scale != 1:
-                    values *= self._scale
-                if self._zero != 0:
-                    values += self._zero
-                if self._blank is not None:
-                    values[raw == self._blank] = np.nan
-            out[...] = values
+        start, stop = (self._body + row * self._row_bytes for row in (first, last))
+        with self._buffers.one() as buffer, np.errstate(all="ignore"):  # what becomes infinite is refused later
+            raw = np.frombuffer(self._source.read(start, stop, buffer), self._dtype).reshape(out.shape)
+            if (self._scale, self._zero, self._blank) == (1, 0, None):
+                out[...] = raw
+                return
+            for row, values in zip(raw, out, strict=True):  # a row at a time stays in the cache
+                values[...] = self._scaled(row)
+
+    def _scaled(self, raw: NDArray[Any]) -> NDArray[Any]:
+        values = raw.astype(self._real)
+        if self._scale != 1:
+            values *= self._scale
+        if self._zero != 0:
+            values += self._zero
+        if self._blank is not None:
+            values[raw == self._blank] = np.nan
+        return values
 
 
 def _plain(found: _fits.Found) -> Bands | None:
@@ -249,48 +275,41 @@ def decode(bands: Bands, num_threads: int = 1) -> NDArray[np.float32]:
         bands.read(first, first + len(rows), rows)
         return count(rows)
 
-    fold_jobs(lambda: read, range(0, len(pixels), step), check.add, num_threads)
+    fold_jobs(read, range(0, len(pixels), step), check.add, num_threads)
     check.finish()
     return pixels
 
 
 def fold_bands(
     image: NDArray[np.float32] | Bands,
-    start: Callable[[], Callable[[NDArray[np.float32], int], R]],
+    work: Callable[[NDArray[np.float32], int], R],
     add: Callable[[R], object],
     num_threads: int,
 ) -> None:
     """``add(work(rows, first))`` for each band of ``BAND`` rows, where ``first`` is the number of its first row.
 
-    ``start()`` gives each thread its ``work``; results are added in the order of the bands, one at a time. So what
-    comes out is the same for any number of threads, and for an array and the file it came from. Raises as `decode`.
+    The work is done on so many threads, results are added in the order of the bands, one at a time. So what comes out
+    is the same for any number of threads, and for an array and the file it came from. Raises as `decode` does.
     """
-    if isinstance(image, Bands) and BAND % image.tile_rows:
+    if not isinstance(image, np.ndarray) and BAND % image.tile_rows:
         image = decode(image, num_threads)
     height, width = image.shape
     check = PixelCheck()
+    buffers = _Buffers((BAND, width), np.float32)
 
-    def of_array(rows: NDArray[np.float32]) -> Callable[[int], tuple[R, tuple[int, int]]]:
-        work = start()
-        return lambda first: (work(rows[first : first + BAND], first), (1, 0))  # arrays are checked when they come in
-
-    def of_file(bands: Bands) -> Callable[[int], tuple[R, tuple[int, int]]]:
-        work = start()
-        buffer = np.empty((BAND, width), np.float32)
-
-        def one_band(first: int) -> tuple[R, tuple[int, int]]:
+    def one_band(first: int) -> tuple[R, tuple[int, int]]:
+        if isinstance(image, np.ndarray):
+            return work(image[first : first + BAND], first), (1, 0)  # arrays are checked when they come in
+        with buffers.one() as buffer:
             rows = buffer[: height - first]
-            bands.read(first, first + len(rows), rows)
+            image.read(first, first + len(rows), rows)
             return work(rows, first), count(rows)
-
-        return one_band
 
     def add_band(result: tuple[R, tuple[int, int]]) -> None:
         add(result[0])
         check.add(result[1])
 
-    start_band = (lambda: of_array(image)) if isinstance(image, np.ndarray) else (lambda: of_file(image))
-    fold_jobs(start_band, range(0, height, BAND), add_band, num_threads)
+    fold_jobs(one_band, range(0, height, BAND), add_band, num_threads)
     check.finish()
 
 

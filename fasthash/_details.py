@@ -64,7 +64,7 @@ class Details:
         """Those of some rows whose header cards have these values, or lie in these (low, high), both included."""
         self._read_cards(table)
         for card, wanted in where.items():
-            rows = rows[self._cards[card].fits(wanted)[self._cards[card].codes[rows]]]
+            rows = self._cards[card].fit(rows, wanted)
         return rows
 
     def _read_cards(self, table: Table) -> None:
@@ -102,17 +102,19 @@ class _Card:
     def __init__(self) -> None:
         self.codes = np.empty(0, np.int32)
         self._numbers: dict[Any, int] = {None: 0}
+        self._values = np.empty(0)  # the different values as float64; NaN for what is no number
 
     def extend(self, values: list[Any]) -> None:
         new = [self._numbers.setdefault(value, len(self._numbers)) for value in values]
         self.codes = np.concatenate([self.codes, np.array(new, np.int32)])
+        self._values = np.array([v if isinstance(v, (int, float)) else np.nan for v in self._numbers], np.float64)
 
-    def fits(self, wanted: Any) -> NDArray[np.bool_]:
-        """For each of the different values whether it is the wanted one, or in the wanted range."""
-        if not isinstance(wanted, tuple):
-            return np.array([value is not None and value == wanted for value in self._numbers])
-        low, high = wanted
-        return np.array([isinstance(value, (int, float)) and low <= value <= high for value in self._numbers])
+    def fit(self, rows: Ints, wanted: Any) -> Ints:
+        """Those of some rows with the wanted value, or one in the wanted range."""
+        if isinstance(wanted, tuple):
+            values = self._values[self.codes[rows]]
+            return rows[(values >= wanted[0]) & (values <= wanted[1])]
+        return rows[self.codes[rows] == self._numbers.get(wanted, -1)]
 
 
 def check_where(where: Mapping[str, Any]) -> None:

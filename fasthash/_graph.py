@@ -33,6 +33,7 @@ _MAX_NODES = 2**31 - 1  # nmslib's row numbers are int32
 _LINE = 64  # bytes that come from memory together
 _FAILED = np.uint64(2**64 - 1)
 _NONE = np.empty(0, np.int64)
+_PASSES = 64  # in which points are added to a graph
 _WORTH_A_THREAD = 16  # queries: about as long as it takes to start one
 
 
@@ -206,7 +207,8 @@ def _levels_by_nmslib(points: Floats, M: int, ef_construction: int, threads: int
     if not len(points):
         return Levels(np.empty((0, 1), np.uint32), np.empty(0, np.uint8), np.empty((0, 1), np.uint32), 0)
     # Frames of one day that come one after the other would be linked to each other only, and be found by few queries.
-    order = np.random.default_rng(0).permutation(len(points))
+    # With passes over the whole series, all of it is there early; a random order does the same, at twice the cost.
+    order = np.concatenate([np.arange(i, len(points), _PASSES) for i in np.random.default_rng(0).permutation(_PASSES)])
     handle = _nmslib().init(method="hnsw", space="l2")  # of unit vectors, l2 is cosine with more digits
     handle.addDataPointBatch(points[order])
     handle.createIndex({"M": M, "efConstruction": ef_construction, "indexThreadQty": threads})

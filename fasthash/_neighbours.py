@@ -259,7 +259,7 @@ def nearest_cells(
     hits: list[Hits] = [(np.empty(0, np.float32), np.empty(0, np.int64))] * len(queries)
     for start in range(0, len(rows), _BLOCK):
         block = rows[start : start + _BLOCK]
-        floats = cells[block[:, np.newaxis], values].astype(np.float32) - _MIDDLE
+        floats = cells[block].take(values, axis=1).astype(np.float32) - _MIDDLE
         distances, found = index._decode(index._nearest(points, floats, metric, k, threads))
         for i, (held_distances, held_rows) in enumerate(hits):
             near, its = np.concatenate([held_distances, distances[i]]), np.concatenate([held_rows, block[found[i]]])

@@ -38,31 +38,25 @@ def map_jobs(work: Callable[[J], R], jobs: Sequence[J], threads: int) -> list[R]
     return results
 
 
-def fold_jobs(
-    start: Callable[[], Callable[[J], R]], jobs: Sequence[J], add: Callable[[R], object], threads: int
-) -> None:
-    """``add(work(job))`` for every job, on so many threads; ``start()`` gives each thread its ``work``.
+def fold_jobs(work: Callable[[J], R], jobs: Sequence[J], add: Callable[[R], object], threads: int) -> None:
+    """``add(work(job))`` for every job: the work on so many threads, the sums in the order of the jobs, one at a time.
 
-    Results are added in the order of the jobs, one at a time, so that sums of floats do not depend on the threads.
+    So sums of floats do not depend on the threads. An error is raised when all have ended, as by `map_jobs`.
     """
-    waiting = iter(enumerate(jobs))
     done: dict[int, R] = {}
     lock = _thread.allocate_lock()
     due = 0
 
-    def take(_: int) -> None:
+    def work_and_add(i: int) -> None:
         nonlocal due
-        work = start()
-        for i, job in waiting:
-            result = work(job)
-            with lock:
-                done[i] = result
-                while due in done:
-                    add(done.pop(due))
-                    due += 1
+        result = work(jobs[i])
+        with lock:
+            done[i] = result
+            while due in done:
+                add(done.pop(due))
+                due += 1
 
-    threads = min(threads, len(jobs))
-    map_jobs(take, range(threads), threads)
+    map_jobs(work_and_add, range(len(jobs)), threads)
 
 
 def _start(work: Callable[[], None]) -> _thread.LockType:

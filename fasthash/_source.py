@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fasthash.errors import ReadError
 
@@ -21,8 +22,11 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def read(self, start: int, stop: int) -> memoryview:
-        """Bytes [start, stop), fewer where there are no more. Raises ReadError where the file cannot be read."""
+    def read(self, start: int, stop: int, buffer: NDArray[np.uint8] | None = None) -> memoryview:
+        """Bytes [start, stop), fewer where there are no more. Raises ReadError where the file cannot be read.
+
+        They may come in the buffer, which is as long as they are or longer; else in memory of their own.
+        """
 
 
 class Memory:
@@ -34,7 +38,7 @@ class Memory:
     def __len__(self) -> int:
         return len(self._data)
 
-    def read(self, start: int, stop: int) -> memoryview:
+    def read(self, start: int, stop: int, buffer: NDArray[np.uint8] | None = None) -> memoryview:  # noqa: ARG002
         """See `Source`."""
         return self._data[start:stop]
 
@@ -52,10 +56,10 @@ class File:
     def __len__(self) -> int:
         return self._about[0]
 
-    def read(self, start: int, stop: int) -> memoryview:
+    def read(self, start: int, stop: int, buffer: NDArray[np.uint8] | None = None) -> memoryview:
         """See `Source`."""
-        stop = min(stop, len(self))
-        view = np.empty(max(0, stop - start), np.uint8).data
+        size = max(0, min(stop, len(self)) - start)
+        view = (np.empty(size, np.uint8) if buffer is None else buffer[:size]).data
         done = 0
         try:
             file = os.open(self._path, os.O_RDONLY | getattr(os, "O_BINARY", 0))

@@ -27,15 +27,16 @@ from numpy.typing import NDArray
 from fasthash._details import CARDS, Details, cells_within, check_where, metadata_of
 from fasthash._format1 import migrate
 from fasthash._journal import DATABASE, FORMAT, START, Entry, Journal, Place, Rewritten, append, rewrite
-from fasthash._neighbours import SCANNED, Hits, Neighbours, Selection, nearest_cells, within
+from fasthash._neighbours import SCANNED, Hits, Neighbours, Selection, nearest_cells
 from fasthash._parallel import map_jobs
+from fasthash._queries import NONE, Nearest, Query, as_interval, but_around, find, milliseconds, thinned
 from fasthash._storage import UMASK, atomic_write, sync_directory
 from fasthash._table import NO_TIME, Table
 from fasthash._validation import as_vectors, available_cores, check_choice, check_int
 from fasthash.encoder import Encoded, Encoder, Failure, load_encoder
 from fasthash.errors import ArgumentError, CorruptFileError, EncoderError, FastHashError
 from fasthash.io import DEFAULT_LIMITS, Limits, as_image, find_images
-from fasthash.times import Span, as_span, format_time, parse_time
+from fasthash.times import Span, as_span, format_time
 
 __all__ = ["CARDS", "METRICS", "AddReport", "Catalog", "Hit", "Rows", "remarks_on"]
 
@@ -96,14 +97,6 @@ class Rows:
     def vectors(self, metric: str) -> NDArray[Any]:
         """What a metric compares: the codes for "hamming", else the hashes."""
         return self.codes if metric == "hamming" else self.hashes
-
-
-@dataclass(frozen=True, eq=False)
-class _Query:
-    hash: NDArray[np.float32]  # (dim,)
-    time: int
-    cells: NDArray[np.uint8] | None
-    name: str
 
 
 class Catalog:
@@ -188,7 +181,8 @@ class Catalog:
                 raise CorruptFileError(f"{target / _ENCODER}: not the encoder that this catalog was made with")
             encoder.name = about["name"]
             if catalog._is_worth_a_file(catalog._current()):
-                catalog._save_rows()
+                with contextlib.suppress(FastHashError):
+                    catalog._save_rows()
         except BaseException:
             catalog.close()
             raise
@@ -247,7 +241,7 @@ class Catalog:
     def get(self, image: int | str | os.PathLike[str]) -> Hit:
         """One image by its id or path, as a hit of rank 0; raises ArgumentError where it is not there."""
         table = self._current()
-        hit = _hits(table, np.zeros(1), _find(table, image)[:1])[0]
+        hit = _hits(table, np.zeros(1), find(table, image)[:1])[0]
         return replace(hit, rank=0)
 
     def rows(self, details: bool = False) -> Rows:
@@ -384,10 +378,10 @@ class Catalog:
             digest = b""
         if len(digest) != 16:
             raise ArgumentError(f"{image.path}: expected a digest of 16 bytes, hexadecimal, got {image.digest!r}")
-        time = None if np.isnat(image.time) else _milliseconds(image.time)
+        time = None if np.isnat(image.time) else milliseconds(image.time)
         hash_, cells = vector.astype("<f4").tobytes(), None if item.cells is None else item.cells.tobytes()
         path, metadata = _storable(image.path), metadata_of(image.header)
-        return Entry(0, "add", None, path, digest, time, item.label, metadata, hash_, cells)
+        return Entry(0, "add", None, path, digest, time, _as_label(item.label), metadata, hash_, cells)
 
     def _check_encoder(self, item: Encoded) -> None:
         if item.encoder and item.encoder != self.encoder.fingerprint:
@@ -401,9 +395,7 @@ class Catalog:
 
         images: an id or a path as the catalog has it, or several. Raises ArgumentError where there is no such image.
         """
-        if not isinstance(label, str):
-            raise ArgumentError(f"label: expected text, got {label!r}")
-        return self._change("relabel", images, label)
+        return self._change("relabel", images, _as_label(label))
 
     def delete(self, images: Any) -> int:
         """Take images out of the catalog; tells how many, and returns when it is on the disk.
@@ -417,7 +409,7 @@ class Catalog:
         ids: list[int] = []
 
         def entries(table: Table) -> Iterator[Entry]:
-            ids.extend(table["ids"][_find(table, images)].tolist())
+            ids.extend(table["ids"][find(table, images)].tolist())
             for seq, number in enumerate(ids, table.place.seq + 1):
                 yield Entry(seq, kind, number, label=label)
 
@@ -430,9 +422,10 @@ class Catalog:
             table = self._current()
             place = append(connection, table.place, entries(table))
         self._journal.acknowledge(place)
-        if self._is_worth_a_file(table) and not self.is_folding:
-            self._folding = threading.Thread(target=self._fold, name="fasthash fold")
-            self._folding.start()
+        with self._lock:
+            if self._is_worth_a_file(table) and not self.is_folding:
+                self._folding = threading.Thread(target=self._fold, name="fasthash fold")
+                self._folding.start()
 
     def compact(self, metric: str = "l2") -> None:
         """Drop from the disk what was deleted and relabelled; make all caches anew, and a graph for ``metric``.
@@ -581,32 +574,32 @@ class Catalog:
         else:
             nearest = self._by_cells(table, queries, metric, region)
         if around is None and gap is None:
-            found = nearest(Selection(rows, _NONE), slice(None), k)
+            found = nearest(Selection(rows, NONE), slice(None), k)
         else:
             found = []
             for i, query in enumerate(queries):
-                selection = _but_around(table, rows, query, around)
+                selection = but_around(table, rows, query, around)
                 search = partial(nearest, selection, slice(i, i + 1))
-                found.append(search(k)[0] if gap is None else _thinned(table, search, k, gap))
+                found.append(search(k)[0] if gap is None else thinned(table, search, k, gap))
         return [_hits(table, *hits) for hits in found]
 
-    def _as_query(self, table: Table, image: Any, with_cells: bool) -> _Query:
+    def _as_query(self, table: Table, image: Any, with_cells: bool) -> Query:
         encoder = self.encoder
         if isinstance(image, (int, np.integer)) and not isinstance(image, bool):
-            row = int(_find(table, image)[0])
+            row = int(find(table, image)[0])
             cells = self._cells(table)[0][row] if with_cells else None
-            return _Query(table["hashes"][row], int(table["times"][row]), cells, f"image {image}")
+            return Query(table["hashes"][row], int(table["times"][row]), cells, f"image {image}")
         if isinstance(image, Encoded):
             self._check_encoder(image)
             vector = as_vectors("image: its hash", image.hash, encoder.dim)[0]
-            return _Query(vector, _milliseconds(image.image.time), image.cells, image.image.path or "image")
+            return Query(vector, milliseconds(image.image.time), image.cells, image.image.path or "image")
         if isinstance(image, np.ndarray) and image.ndim == 1:
-            return _Query(as_vectors("image: a hash", image, encoder.dim)[0], NO_TIME, None, "hash")
+            return Query(as_vectors("image: a hash", image, encoder.dim)[0], NO_TIME, None, "hash")
         read = as_image(image)
         inputs = encoder.front_end.describe(read)
         cells = encoder.cells(inputs) if with_cells else None
         vector = encoder.encode_inputs(inputs[np.newaxis])[0]
-        return _Query(vector, _milliseconds(read.time), cells, read.path or "image")
+        return Query(vector, milliseconds(read.time), cells, read.path or "image")
 
     def _allowed(
         self, table: Table, between: Any, label: str | None, where: Mapping[str, Any] | None
@@ -614,7 +607,7 @@ class Catalog:
         """The live rows that the filters let through, rising; None for all."""
         rows = None
         if between is not None:
-            rows = table.taken_between(*_as_interval(between))
+            rows = table.taken_between(*as_interval(between))
         if label is not None:
             rows = table.live() if rows is None else rows
             number = table.label_names.index(label) if label in table.label_names else -1
@@ -629,7 +622,7 @@ class Catalog:
         with self._lock:
             return self._details.cells(table)
 
-    def _by_hash(self, table: Table, queries: list[_Query], metric: str, exact: bool) -> "_Nearest":
+    def _by_hash(self, table: Table, queries: list[Query], metric: str, exact: bool) -> Nearest:
         neighbours = self._neighbours
         points: NDArray[Any] = np.stack([query.hash for query in queries])
         if metric == "hamming":
@@ -640,7 +633,7 @@ class Catalog:
 
         return nearest
 
-    def _by_cells(self, table: Table, queries: list[_Query], metric: str, region: Any) -> "_Nearest":
+    def _by_cells(self, table: Table, queries: list[Query], metric: str, region: Any) -> Nearest:
         check_choice("metric, of a region", metric, METRICS[:2])
         if self.encoder.cell_grid is None:
             raise ArgumentError(f"region: images of {self.encoder.name} have no grid of cells")
@@ -661,44 +654,6 @@ class Catalog:
         return nearest
 
 
-_Nearest = Callable[[Selection, slice, int], list[Hits]]
-_NONE = np.empty(0, np.int64)
-
-
-def _but_around(table: Table, rows: NDArray[np.int64] | None, query: _Query, around: int | None) -> Selection:
-    """The rows that are allowed but those taken within so many milliseconds of the query."""
-    if around is None:
-        return Selection(rows, _NONE)
-    if query.time == NO_TIME:
-        raise ArgumentError(f"exclude_within: the query {query.name} has no known time")
-    without = table.taken_between(query.time - around, query.time + around)
-    return Selection(None, without) if rows is None else Selection(rows[~within(without, rows)], _NONE)
-
-
-def _thinned(table: Table, search: Callable[[int], list[Hits]], k: int, gap: int) -> Hits:
-    """The k nearest that are at least ``gap`` milliseconds apart: more and more are asked for until there are k."""
-    wanted = 4 * k
-    while True:
-        distances, rows = search(wanted)[0]
-        kept = _apart(table["times"][rows], k, gap)
-        if len(kept) == k or len(rows) < wanted:
-            return distances[kept], rows[kept]
-        wanted *= 4
-
-
-def _apart(times: NDArray[np.int64], k: int, gap: int) -> list[int]:
-    """The first k places of which none is closer than ``gap`` to one before; those without a time are close to none."""
-    kept: list[int] = []
-    free = np.ones(len(times), np.bool_)
-    while len(kept) < k and free.any():
-        first = int(free.argmax())
-        kept.append(first)
-        free[first] = False
-        if times[first] != NO_TIME:
-            free &= (times == NO_TIME) | (np.abs(times - times[first]) >= gap)
-    return kept
-
-
 def _hits(table: Table, distances: NDArray[Any], rows: NDArray[np.int64]) -> list[Hit]:
     ids, times = table["ids"][rows].tolist(), table["times"][rows].view("datetime64[ms]")
     return [
@@ -709,39 +664,14 @@ def _hits(table: Table, distances: NDArray[Any], rows: NDArray[np.int64]) -> lis
     ]
 
 
-def _find(table: Table, images: Any) -> NDArray[np.int64]:
-    """The rows of ids and paths, none twice; raises ArgumentError for one that is not there."""
-    wanted = [images] if isinstance(images, (int, np.integer, str, os.PathLike)) else list(images)
-    by_path: dict[str, list[int]] = {}
-    if not all(isinstance(each, (int, np.integer)) for each in wanted):
-        for row in table.live().tolist():
-            by_path.setdefault(table.path(row), []).append(row)
-    rows: list[int] = []
-    for each in wanted:
-        if isinstance(each, (int, np.integer)):
-            number = check_int("image", each, 0, 2**63 - 1)
-            found = [row for row in table.rows_of(np.array([number])).tolist() if row >= 0]
-        else:
-            found = by_path.get(os.fsdecode(each), [])
-        if not found:
-            raise ArgumentError(f"image: {each} is not in this catalog")
-        rows.extend(found)
-    return np.array(list(dict.fromkeys(rows)), np.int64)
-
-
 def _as_cells(blob: bytes | None) -> NDArray[np.uint8] | None:
     return np.frombuffer(blob, np.uint8) if blob else None
 
 
-def _as_interval(between: Any) -> tuple[int, int]:
-    if not isinstance(between, (tuple, list)) or len(between) != 2:
-        raise ArgumentError(f"between: expected two times, got {between!r}")
-    return _milliseconds(parse_time("between", between[0])), _milliseconds(parse_time("between", between[1]))
-
-
-def _milliseconds(time: np.datetime64) -> int:
-    """Since 1970; NO_TIME for NaT."""
-    return int(time.astype("datetime64[ms]").astype(np.int64))
+def _as_label(label: Any) -> str:
+    if not isinstance(label, str) or any("\ud800" <= c <= "\udfff" for c in label):
+        raise ArgumentError(f"label: expected text, got {label!r}")
+    return label
 
 
 def _storable(path: str) -> str | bytes:

@@ -104,7 +104,7 @@ class GridHistogram:
         def add(part: tuple[int, NDArray[np.uint32]]) -> None:
             counts[part[0]] += part[1]
 
-        fold_jobs(lambda: count_band, bands, add, check_threads(num_threads))
+        fold_jobs(count_band, bands, add, check_threads(num_threads))
         return counts
 
     def _as_stack(self, images: Any) -> NDArray[Any]:

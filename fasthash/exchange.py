@@ -35,6 +35,7 @@ from fasthash.times import NAT, format_time, parse_time
 
 SUFFIXES = {".parquet": "parquet", ".xml": "votable", ".vot": "votable"}
 _FORMAT = "fasthash catalog 1"
+_BATCH = 16384  # rows that are Python objects at a time
 _TEXTS = {
     "path": "where the image was read from",
     "digest": "BLAKE2b-128 of the file's bytes",
@@ -69,19 +70,25 @@ def _as_table(catalog: Catalog) -> Any:
     from astropy.table import Column, Table
 
     rows = catalog.rows(details=True)
-    texts = {
+    columns = {
         "path": [_escaped(path) for path in rows.paths],
         "digest": rows.digests,
         "time": [format_time(time) for time in rows.times],
         "label": [_escaped(label) for label in rows.labels.tolist()],
         "metadata": [_escaped(text) for text in rows.metadata],
+        "hash": rows.hashes,
+        "code": rows.codes,
+        "cells": _stacked(rows.cells),
     }
-    arrays: dict[str, Any] = {"hash": rows.hashes, "code": rows.codes, "cells": _stacked(rows.cells)}
-    columns = {name: np.array(values, np.str_) for name, values in texts.items()} | arrays
-    columns["checksum"] = np.array(list(_checksums(texts, arrays)), np.str_)
+    columns["checksum"] = list(_checksums(columns))
     described = _TEXTS | _ARRAYS | _CHECKSUM
     meta = {"format": _FORMAT, "encoder": catalog.encoder.fingerprint, "encoder_name": catalog.encoder.name}
-    return Table([Column(columns[name], name, description=described[name]) for name in described], meta=meta)
+    made = [Column(_as_column(columns[name]), name, description=text) for name, text in described.items()]
+    return Table(made, meta=meta)
+
+
+def _as_column(values: Any) -> NDArray[Any]:
+    return np.array(values, np.str_) if isinstance(values, list) else values
 
 
 def _stacked(cells: list[NDArray[np.uint8] | None]) -> NDArray[np.uint8]:
@@ -90,10 +97,10 @@ def _stacked(cells: list[NDArray[np.uint8] | None]) -> NDArray[np.uint8]:
     return np.array(rows, np.uint8).reshape(-1, width)
 
 
-def _checksums(texts: dict[str, list[str]], arrays: dict[str, Any]) -> Iterator[str]:
+def _checksums(columns: dict[str, Any]) -> Iterator[str]:
     """Of each row: no value can be changed, nor bytes moved from one to the next, without another checksum."""
-    words = zip(*(texts[name] for name in _TEXTS), strict=True)
-    values = zip(arrays["hash"].astype("<f4"), arrays["code"], arrays["cells"], strict=True)
+    words = zip(*(columns[name] for name in _TEXTS), strict=True)
+    values = zip(columns["hash"].astype("<f4"), columns["code"], columns["cells"], strict=True)
     for row, parts in zip(words, values, strict=True):
         content = "\n".join((*row, "")).encode() + b"".join(part.tobytes() for part in parts)
         yield hashlib.blake2b(content, digest_size=8).hexdigest()
@@ -128,17 +135,30 @@ def import_table(path: str | Path, catalog: str | Path, encoder: str | Path | No
     ReadError
         Where the file is no such table, or a value in it is damaged or not what the encoder would give; it names the
         row. Nothing is added then.
+    FastHashError
+        Where the catalog cannot be written; of what was added before, nothing is added again by another try.
     EncoderError
         Where the hashes are another encoder's.
     """
     table = _read_table(path)
     if Path(catalog).exists():
         with Catalog.open(catalog) as target:
-            return target.insert(_as_items(table, target.encoder, path))
+            return _insert(_checked(table, target.encoder, path), target)
     made_by = _encoder_of(table, path, encoder)
-    items = _as_items(table, made_by, path)
+    columns = _checked(table, made_by, path)
     with Catalog.create(catalog, made_by) as target:
-        return target.insert(items)
+        return _insert(columns, target)
+
+
+def _insert(columns: dict[str, Any], catalog: Catalog) -> AddReport:
+    report = AddReport([], [], [], [])
+    n = len(columns["path"])
+    for start in range(0, n, _BATCH):
+        rows = range(start, min(start + _BATCH, n))
+        part = catalog.insert([_as_item(columns, row, catalog.encoder) for row in rows])
+        report.added.extend(part.added)
+        report.known.extend(part.known)
+    return report
 
 
 def _read_table(path: str | Path) -> Any:
@@ -197,8 +217,8 @@ def _encoder_of(table: Any, path: str | Path, encoder: str | Path | None) -> Enc
     raise EncoderError(f"{path}: no encoder that comes with fasthash made it; give the one that did (--encoder)")
 
 
-def _as_items(table: Any, encoder: Encoder, path: str | Path) -> list[Encoded]:
-    """The rows as the encoder would give them, all checked."""
+def _checked(table: Any, encoder: Encoder, path: str | Path) -> dict[str, Any]:
+    """The columns, of which every row can be what the encoder gave."""
     if encoder.fingerprint != table.meta["encoder"]:
         made_by = table.meta.get("encoder_name", "")
         raise EncoderError(f"{path}: its hashes are of another encoder ({made_by}) than {encoder.name}")
@@ -208,45 +228,43 @@ def _as_items(table: Any, encoder: Encoder, path: str | Path) -> list[Encoded]:
         "code": _as_matrix(_filled(table["code"], 0), np.uint8, -(-encoder.n_bits // 8), f"{path}: column code"),
         "cells": _as_matrix(_filled(table["cells"], 0), np.uint8, None, f"{path}: column cells"),
     }
-    wrong = _first_wrong(table, texts, arrays, encoder)
-    if wrong is not None:
-        row, what = wrong
+    columns = texts | arrays
+    checksums = _filled(table["checksum"], "").tolist() if "checksum" in table.colnames else None
+    for row, what in _flaws(columns, checksums, encoder):
         raise ReadError(f"{path}: row {row + 1} ({texts['path'][row]}): {what}")
-    items: list[Encoded] = []
+    return columns
+
+
+def _flaws(columns: dict[str, Any], checksums: list[str] | None, encoder: Encoder) -> Iterator[tuple[int, str]]:
+    """Rows that no encoder gave, each with what is wrong; to be asked for the next one only where that is mended."""
+    if checksums is not None:
+        for row, (made, given) in enumerate(zip(_checksums(columns), checksums, strict=True)):
+            if made != given:
+                yield row, "does not fit its checksum: damaged, or edited with the checksum left in"
+    for row in np.flatnonzero(~np.isfinite(columns["hash"]).all(axis=1)).tolist():
+        yield row, "its hash holds NaN or infinity"
+    for row in np.flatnonzero((encoder.binarize(columns["hash"]) != columns["code"]).any(axis=1)).tolist():
+        yield row, "its code is not that of its hash"
+    row = 0
     try:
-        for row in range(len(table)):
-            items.append(_as_item({name: values[row] for name, values in (texts | arrays).items()}, encoder))
+        for row in range(len(columns["path"])):
+            _as_item(columns, row, encoder)
     except ValueError as error:
-        raise ReadError(f"{path}: row {row + 1} ({texts['path'][row]}): {error}") from None
-    return items
+        yield row, str(error)
 
 
-def _first_wrong(
-    table: Any, texts: dict[str, list[str]], arrays: dict[str, Any], encoder: Encoder
-) -> tuple[int, str] | None:
-    """The first row whose arrays cannot be right, and what is wrong with it."""
-    if "checksum" in table.colnames:
-        given = _filled(table["checksum"], "").tolist()
-        for row, checksum in enumerate(_checksums(texts, arrays)):
-            if checksum != given[row]:
-                return row, "does not fit its checksum: damaged, or edited with the checksum left in"
-    infinite = ~np.isfinite(arrays["hash"]).all(axis=1)
-    if infinite.any():
-        return int(infinite.argmax()), "its hash holds NaN or infinity"
-    differ = (encoder.binarize(arrays["hash"]) != arrays["code"]).any(axis=1)
-    return (int(differ.argmax()), "its code is not that of its hash") if differ.any() else None
-
-
-def _as_item(row: dict[str, Any], encoder: Encoder) -> Encoded:
-    if not re.fullmatch("[0-9a-f]{32}", row["digest"]):
-        raise ArgumentError(f"digest: expected 32 hexadecimal digits, got {row['digest']!r}")
-    time = parse_time("time", row["time"]) if row["time"] else NAT
-    header = json.loads(_unescaped(row["metadata"]) or "{}")
+def _as_item(columns: dict[str, Any], row: int, encoder: Encoder) -> Encoded:
+    """One row as the encoder would give it. Raises ValueError where a text is not of its form."""
+    path, digest, time, label, metadata = (columns[name][row] for name in _TEXTS)
+    if not re.fullmatch("[0-9a-f]{32}", digest):
+        raise ArgumentError(f"digest: expected 32 hexadecimal digits, got {digest!r}")
+    header = json.loads(_unescaped(metadata) or "{}")
     if not isinstance(header, dict):
-        raise ArgumentError(f"metadata: expected a JSON object, got {row['metadata']!r}")
-    image = Image(np.empty((0, 0), np.float32), _unescaped(row["path"]), time, header, digest=row["digest"])
-    cells = row["cells"] if row["cells"].any() else None
-    return Encoded(image, row["hash"], _unescaped(row["label"]), cells, encoder.fingerprint)
+        raise ArgumentError(f"metadata: expected a JSON object, got {metadata!r}")
+    taken = parse_time("time", time) if time else NAT
+    image = Image(np.empty((0, 0), np.float32), _unescaped(path), taken, header, digest=digest)
+    cells = columns["cells"][row]
+    return Encoded(image, columns["hash"][row], _unescaped(label), cells if cells.any() else None, encoder.fingerprint)
 
 
 def _as_matrix(array: NDArray[Any], dtype: Any, width: int | None, name: str) -> NDArray[Any]:

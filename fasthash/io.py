@@ -104,7 +104,7 @@ class Image:
 
     def fold_bands(
         self,
-        start: Callable[[], Callable[[NDArray[np.float32], int], R]],
+        work: Callable[[NDArray[np.float32], int], R],
         add: Callable[[R], object],
         num_threads: int = 1,
     ) -> None:
@@ -112,7 +112,7 @@ class Image:
 
         The way to a sum over all pixels that makes no whole image of a file.
         """
-        self._naming(fold_bands, self.__dict__.get("pixels", self.source), start, add, num_threads)
+        self._naming(fold_bands, self.__dict__.get("pixels", self.source), work, add, num_threads)
 
     def _naming(self, call: Callable[..., T], *arguments: Any) -> T:
         try:

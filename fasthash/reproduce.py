@@ -54,12 +54,18 @@ class Method:
     published: Published | None = None
 
 
-def from_encoder(encoder: Encoder, descriptor: str, bits: bool = False, published: Published | None = None) -> Method:
-    """The hashes of an encoder, or its codes; its network runs on one thread."""
-    if bits:
-        size, network = encoder.n_bits, lambda rows: encoder.binarize(encoder.encode_inputs(rows))
-        return Method(f"{encoder.name}, bits", descriptor, lambda _: network, size, published=published)
-    return Method(encoder.name, descriptor, lambda _: encoder.encode_inputs, published=published)
+def hashes_of(encoder: Encoder, published: Published | None = None) -> Method:
+    """The hashes of an encoder, of the descriptor that has its name; its network runs on one thread."""
+    return Method(encoder.name, encoder.name, lambda _: encoder.encode_inputs, published=published)
+
+
+def codes_of(encoder: Encoder) -> Method:
+    """The codes of an encoder, of the descriptor that has its name."""
+
+    def fit(_: NDArray[np.float32]) -> Hash:
+        return lambda rows: encoder.binarize(encoder.encode_inputs(rows))
+
+    return Method(f"{encoder.name}, code", encoder.name, fit, encoder.n_bits)
 
 
 @dataclass(frozen=True, eq=False)

@@ -75,6 +75,40 @@ def test_search_between(catalog, frames, capsys):
     assert times == [f"2014-05-02T{hour:02d}:00:00" for hour in (0, 2, 4, 6)]
 
 
+def found_by(capsys, *arguments):
+    status, out, _ = run(capsys, "search", *arguments, "--json")
+    assert status == 0
+    return json.loads(out)
+
+
+def test_search_by_number_part_card_and_stretch_of_time(catalog, frames, capsys, tmp_path):
+    by_file = found_by(capsys, catalog, frames[3], "-k", 5)
+    number = by_file["results"][0]["id"]
+    by_number = found_by(capsys, catalog, f"id:{number}", "-k", 5)
+    assert (by_number["results"], by_number["time"]) == (by_file["results"], by_file["time"])
+    assert found_by(capsys, catalog, frames[3], "-k", 5, "--exact")["results"] == by_file["results"]
+    assert run(capsys, "search", catalog, f"id:{number}", "--gallery", tmp_path / "hits.png")[0] == 0
+    apart = found_by(capsys, catalog, frames[3], "--distinct", "8h")["results"]
+    times = np.sort([np.datetime64(hit["time"]) for hit in apart])
+    assert len(apart) > 4
+    assert (np.diff(times) >= np.timedelta64(8, "h")).all()
+    north = found_by(capsys, catalog, frames[3], "-k", 36, "--region", "north")["results"]
+    assert north[0]["path"] == str(frames[3])
+    assert north != found_by(capsys, catalog, frames[3], "-k", 36, "--region", "0,0,1,0.4")["results"]
+    assert len(found_by(capsys, catalog, frames[3], "-k", 99, "--where", "CROTA2=-1..1", "--where", "CRPIX1=32.5")) > 0
+    assert found_by(capsys, catalog, frames[3], "--where", "TELESCOP=SOHO")["results"] == []
+
+
+def test_images_are_relabelled_deleted_and_compacted_away(catalog, frames, capsys):
+    assert "2 images relabelled" in run(capsys, "relabel", catalog, "flare", frames[3], frames[4])[1]
+    hits = found_by(capsys, catalog, frames[3], "--label", "flare")["results"]
+    assert [hit["path"] for hit in hits] == [str(frames[3]), str(frames[4])]
+    assert "2 images deleted, 34 left" in run(capsys, "delete", catalog, frames[3], f"id:{hits[1]['id']}")[1]
+    assert "all 34 images" in run(capsys, "verify", catalog)[1]
+    assert "34 images" in run(capsys, "compact", catalog, "--metric", "cosine")[1]
+    assert found_by(capsys, catalog, frames[3], "--label", "flare")["results"] == []
+
+
 def test_add_is_idempotent(catalog, frames, capsys, tmp_path):
     assert run(capsys, "simulate", tmp_path / "more", "--start", "2014-06-01", "--days", "0.25", "--cadence", "120",
                "--size", "64")[0] == 0  # fmt: skip
@@ -185,6 +219,13 @@ def test_wrong_usage_is_2_and_one_error_line(arguments, capsys):
         (["search", "{catalog}", "{frame}", "--exclude-within", "soon"], "--exclude-within"),
         (["search", "{catalog}", "{frame}", "--between", "2014", "x"], "--between"),
         (["search", "{catalog}", "{frame}", "--gallery", "x.bmp"], "x.bmp"),
+        (["search", "{catalog}", "id:1"], "image: 1 is not in this catalog"),
+        (["search", "{catalog}", "{frame}", "--where", "CROTA2"], "--where CROTA2"),
+        (["search", "{catalog}", "{frame}", "--where", "NAXIS=2"], "NAXIS"),
+        (["search", "{catalog}", "{frame}", "--distinct", "soon"], "--distinct"),
+        (["search", "{catalog}", "{frame}", "--region", "middle"], "region"),
+        (["delete", "{catalog}", "nowhere.fits"], "nowhere.fits is not in this catalog"),
+        (["relabel", "{catalog}", "flare", "id:999"], "999 is not in this catalog"),
         (["evaluate", "solar", "{catalog}", "--window", "x"], "--window"),
         (["evaluate", "solar", "{catalog}", "--window", "1h"], "window: no frame has another within 0.5 h"),
         (["evaluate", "solar", "{catalog}", "--queries", "x.txt"], "--queries x.txt"),

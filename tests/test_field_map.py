@@ -5,10 +5,11 @@ import pytest
 from PIL import Image as Pillow
 
 import fasthash as fh
+from fasthash.descriptor import GridHistogram
 from fasthash.encoder import FRONT_ENDS
 from fasthash.io import Image, read_image
 from fasthash.solar.field_map import FieldMap, field_map
-from fasthash.solar.magnetogram import Disk, disk_of_picture, flatten
+from fasthash.solar.magnetogram import Disk, MagnetogramHistogram, disk_of_picture, flatten
 
 
 def sun(size=256, radius=110.0, x=None, y=None, rotation=0.0):
@@ -264,3 +265,30 @@ def test_settings_come_back():
     assert front_end.settings()["kind"] in FRONT_ENDS
     assert front_end.describe(sun()).shape == (32, 32)
     assert front_end.describe(sun()).dtype == np.float32
+
+
+def test_cells_are_roots_of_the_mean_field_from_south_to_north():
+    front_end = FieldMap(64)
+    assert front_end.cell_grid == (16, 16)
+    rng = np.random.default_rng(0)
+    row = rng.normal(0, 200, (64, 64)).astype("f4")
+    cells = front_end.cells(row)
+    assert (cells.dtype, cells.shape) == (np.uint8, (16, 16, 2))
+    means = row.reshape(16, 4, 16, 4).mean(axis=(1, 3))
+    steps = (cells[..., 0].astype(float) - 128) / 2
+    assert np.abs(steps - np.sign(means) * np.sqrt(np.abs(means))).max() <= 0.2500001
+    assert (cells[..., 1] >= cells[..., 0]).all()
+    row[:32] = 0
+    assert (front_end.cells(row)[:8] == 128).all()
+    assert (front_end.cells(row)[8:, :, 1] > 128).all()
+    assert front_end.cells(np.full((64, 64), -1e6, "f4")).min() == 0
+    assert FieldMap(24).cells(row[:24, :24]).shape == (8, 8, 2)
+
+
+def test_cells_of_histograms_are_roots_of_shares():
+    front_end = MagnetogramHistogram(GridHistogram())
+    pixels = np.random.default_rng(0).normal(0, 300, (50, 60)).astype("f4")
+    row = front_end.describe(Image(pixels))
+    cells = front_end.cells(row)
+    assert (cells.dtype, cells.shape) == (np.uint8, (*front_end.cell_grid, 16))
+    assert np.abs(cells.reshape(-1) / 200 - np.sqrt(row)).max() <= 0.5 / 200 + 1e-6

@@ -9,6 +9,7 @@ from fasthash.evaluation import distances_in_time, evaluate_windows
 from fasthash.plots import (
     Picture,
     code_length_study,
+    comparison,
     distance_against_time,
     evaluation_sheet,
     field_comparison,
@@ -86,8 +87,13 @@ def draw_lengths(path):
     code_length_study([64, 8, 8], {"full": [0.9, 0.7, 0.8]}, 0.25, path)
 
 
+def draw_comparison(path):
+    comparison(["a", "b"], {"full": [0.9, 0.7], "part": [0.5, 0.4]}, path, chance=0.1, interval=[[0.8, 1], [0.6, 0.8]],
+               published=[None, 0.75])  # fmt: skip
+
+
 DRAW = [draw_gallery, draw_curve, draw_distances, draw_fields, draw_regions, draw_windows, draw_sheet, draw_galleries,
-        draw_sweep, draw_lengths]  # fmt: skip
+        draw_sweep, draw_lengths, draw_comparison]  # fmt: skip
 
 
 @pytest.mark.parametrize("draw", DRAW)
@@ -166,7 +172,11 @@ def test_a_small_source_on_nothing_is_seen(tmp_path):
     [(lambda path: galleries([], path), "rows"), (lambda path: galleries([[]], path), "rows"),
      (lambda path: percentile_sweep([], {}, 0.1, path), "percentiles"),
      (lambda path: percentile_sweep([1, 2], {"full": [1]}, 0.1, path), "curves.*full"),
-     (lambda path: code_length_study(8, {"full": [1]}, 0.1, path), "bits")],
+     (lambda path: code_length_study(8, {"full": [1]}, 0.1, path), "bits"),
+     (lambda path: comparison([], {"full": []}, path, chance=0.1), "names, scores"),
+     (lambda path: comparison(["a"], {"full": [1, 2]}, path, chance=0.1), "scores.*full"),
+     (lambda path: comparison(["a"], {"full": [1]}, path, chance=0.1, interval=[0, 1]), "interval"),
+     (lambda path: comparison(["a"], {"full": [1]}, path, chance=0.1, published=[]), "published")],
 )  # fmt: skip
 def test_scores_that_do_not_fit_are_named(draw, named, tmp_path):
     with pytest.raises(ArgumentError, match=named):

@@ -315,7 +315,7 @@ def test_a_map_of_sunpy_is_taken_too():
 )
 def test_an_image_without_what_is_needed_is_named(change, message):
     image = sun()
-    known = {"pixels": image.pixels, "path": image.path, "time": image.time, "header": image.header}
+    known = {"source": image.pixels, "path": image.path, "time": image.time, "header": image.header}
     with pytest.raises(fh.ReadError, match=message):
         find_regions(Image(**{**known, **change}))
 

@@ -152,7 +152,7 @@ def test_reproduce_radio(tmp_path, capsys, monkeypatch):
     answer = json.loads((tmp_path / "out" / "report.json").read_text())
     assert (answer["n_reference"], answer["n_query"], answer["n_duplicates"], answer["left_out"]) == (90, 28, 0, [])
     rows = {row["representation"]: row for row in answer["rows"]}
-    assert answer["chance"] < rows["radio, bits"]["map"] <= 1
+    assert answer["chance"] < rows["radio, code"]["map"] <= 1
     assert (tmp_path / "out" / "comparison.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -164,6 +164,7 @@ def test_reproduce_radio(tmp_path, capsys, monkeypatch):
         (["solar", "--out", "{file}"], "--out"),
         (["radio", "--reference", "{file}"], "--reference, --query: expected both"),
         (["radio", "--reference", "nowhere", "--query", "nowhere"], "nowhere"),
+        (["solar", "--encoder", "radio"], "radio: not an encoder of the Sun"),
         (["radio", "--encoder", "solar"], "solar: not an encoder of radio galaxies"),
         (["radio", "--encoder", "{encoder}", "{encoder}"], "not an encoder of radio"),
     ],

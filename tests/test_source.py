@@ -25,6 +25,7 @@ def test_memory_and_disk_give_the_same(path):
         assert len(source) == len(data)
         for start, stop in ((0, 9), (100, 100), (len(data) - 5, len(data) + 5), (len(data) + 1, len(data) + 9), (9, 3)):
             assert source.read(start, stop) == data[start:stop]
+            assert source.read(start, stop, np.empty(100, np.uint8)) == data[start:stop]
         assert b"".join(chunks(source)) == data
         assert b"".join(chunks(source, 5, CHUNK + 9)) == data[5 : CHUNK + 9]
         assert digest(source) == hashlib.blake2b(data, digest_size=16).hexdigest()

@@ -201,7 +201,7 @@ def add_search(verbs: Any) -> None:
 
 def _search(args: argparse.Namespace) -> None:
     from fasthash.catalog import Catalog
-    from fasthash.io import read_image
+    from fasthash.io import open_image
 
     if args.gallery:
         from fasthash.plots import SUFFIXES
@@ -214,14 +214,14 @@ def _search(args: argparse.Namespace) -> None:
     distinct = parse_span("--distinct", args.distinct) if args.distinct else None
     where = dict(_card(text) for text in args.where)
     named = _id_or_path(args.image)
-    query = named if isinstance(named, int) else read_image(named, limits(args))
+    query = named if isinstance(named, int) else open_image(named, limits(args))
     with Catalog.open(args.catalog) as catalog:
         hits = catalog.search(
             query, args.k, args.metric, exclude, between, args.label, where, distinct, args.region, args.exact
         )
         time = catalog.get(query).time if isinstance(query, int) else format_time(query.time)
         if args.gallery:
-            image = read_image(catalog.get(query).path, limits(args)) if isinstance(query, int) else query
+            image = open_image(catalog.get(query).path, limits(args)) if isinstance(query, int) else query
             _draw_gallery(args.gallery, image, hits, catalog.encoder, args.metric)
     if args.json:
         results = [asdict(hit) for hit in hits]

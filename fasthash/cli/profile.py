@@ -108,7 +108,7 @@ def _query(path: str, encoder: Any, catalog: Any, limits: Limits) -> dict[str, f
 
     read, _ = _timed(Path(path).read_bytes)
     opened, image = _timed(lambda: open_image(path, limits))
-    decoded, _ = _timed(lambda: image.fold_bands(lambda: _nothing, _nothing))
+    decoded, _ = _timed(lambda: image.fold_bands(_nothing, _nothing))
     described, row = _timed(lambda: encoder.front_end.describe(image))
     ms = {"read": min(read, opened + decoded)}
     ms["decode"] = opened + decoded - ms["read"]

@@ -9,7 +9,7 @@ from fasthash._progress import Progress
 from fasthash._version import __version__
 from fasthash.cli._common import INPUT, READING, THREADS, limits, print_json, say, verb
 from fasthash.cli.radio import DATASET, chosen
-from fasthash.errors import ArgumentError, FastHashError, ReadError
+from fasthash.errors import ArgumentError, EncoderError, FastHashError, ReadError
 
 _REPORT, _PICTURE = "report.json", "comparison.png"
 
@@ -34,6 +34,9 @@ def _solar(args: argparse.Namespace) -> None:
     from fasthash.solar.reproduce import reproduce_solar
 
     out, encoders = _prepare(args, ("solar", "solar-paper"))
+    for encoder in encoders:
+        if encoder.timeless:
+            raise EncoderError(f"{encoder.source}: not an encoder of the Sun")
     frames, problems = find_images(args.frames) if args.frames else (None, [])
     if frames == []:
         raise ReadError(problems[-1])

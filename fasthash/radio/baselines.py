@@ -122,7 +122,7 @@ def imagenet_features(weights: str | os.PathLike[str] | None = None) -> Callable
 
 # ---- triplets ------------------------------------------------------------------------------------------------------
 
-TRIPLET_BACKBONE = densenet.Backbone(growth=12, blocks=(2, 4, 6), stem=24)
+TRIPLET_BACKBONE = densenet.Backbone(growth=12, blocks=(2, 4, 6))
 TRIPLET_SIZE, TRIPLET_EPOCHS = 72, 12
 
 

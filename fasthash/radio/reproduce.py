@@ -17,7 +17,7 @@ from fasthash.radio.cutout import Cutout
 from fasthash.radio.dataset import RadioSet, without
 from fasthash.radio.simulator import is_simulated, simulate_galaxies
 from fasthash.ranking import TOP, average_precision
-from fasthash.reproduce import Describe, Hash, Method, Published, Row, compare, describe_all, from_encoder
+from fasthash.reproduce import Describe, Hash, Method, Published, Row, codes_of, compare, describe_all
 
 COUNT, SEED = 1000, 2026
 N_BITS, FEW_BITS = 64, 8
@@ -141,7 +141,7 @@ _PIXELS = Cutout(32, 90, "sqrt")
 
 def _methods(encoders: Sequence[Encoder], reference: RadioSet) -> Iterator[Method]:
     for encoder in encoders:
-        yield from_encoder(encoder, encoder.name, bits=True)
+        yield codes_of(encoder)
 
     def triplets(images: NDArray[np.float32]) -> Hash:
         encoder = baselines.train_triplets(images, reference)

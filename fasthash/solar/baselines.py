@@ -1,8 +1,8 @@
 """What others have described full-disk solar images by, to compare with: from one image to a fixed number of values.
 
 Banda and Angryk's ten image parameters and their descriptors of regions, Grycuk and Scherer's grid-based concise hash,
-and a thumbnail. All see the same view of the Sun (`view`). Where a paper leaves something open, or is about images of
-another kind, the docstring says what was chosen here.
+their histograms, and a thumbnail. All see the same view of the Sun (`view`). Where a paper leaves something open, or is
+about images of another kind, the docstring says what was chosen here.
 """
 
 from collections.abc import Callable
@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasthash._validation import check_int
+from fasthash.descriptor import GridHistogram
 from fasthash.errors import ReadError
 from fasthash.io import Image, resize
-from fasthash.solar.magnetogram import disk_of_picture, flatten, orient, to_gauss
+from fasthash.solar.magnetogram import MagnetogramHistogram, disk_of_picture, flatten, orient, to_gauss
 from fasthash.solar.regions import find_regions
 
 PARAMETERS = (
@@ -40,6 +41,7 @@ HASH_GRID = 10
 _LEVELS = 256  # of grey
 _DIRECTIONS = 16
 _EDGE = 12.0  # grey levels of gradient (Tamura et al. 1978, section III-C)
+_MFGDV = MagnetogramHistogram(GridHistogram())
 _ACTIVE = 40.0  # G; field that strong is active, as in `fasthash.solar.regions`
 
 
@@ -64,6 +66,11 @@ def thumbnail(image: Image, size: int = 8) -> NDArray[np.float32]:
     return resize(pixels, (size, size), (0.0, 0.0, float(width), float(height))).ravel()
 
 
+def histogram(image: Image) -> NDArray[np.float32]:
+    """MFGDV of the view: as the front end of `solar-paper`, but for pictures, of which that sees the bare grey."""
+    return _MFGDV.describe(Image(view(image), image.path))
+
+
 # ---- ten image parameters ------------------------------------------------------------------------------------------
 
 
@@ -81,7 +88,8 @@ def grid_parameters(image: Image, grid: int = GRID) -> NDArray[np.float32]:
         size = f"{pixels.shape[1]} x {pixels.shape[0]} pixels"
         raise ReadError(f"{image.path or 'image'}: {size}, too few for {grid} x {grid} cells of 4 x 4")
     whole = pixels[: grid * side[0], : grid * side[1]].reshape(grid, side[0], grid, side[1])
-    return image_parameters(whole.transpose(0, 2, 1, 3).reshape(-1, *side), CELL_WHITE).ravel()
+    # A row of cells at a time: of an HMI frame they would fill gigabytes together.
+    return np.concatenate([image_parameters(row.swapaxes(0, 1), CELL_WHITE) for row in whole]).ravel()
 
 
 def image_parameters(cells: NDArray[np.float32], white: float) -> NDArray[np.float32]:

@@ -67,7 +67,7 @@ def _field_map(image: Image, disk: Disk, size: int, num_threads: int = 1) -> NDA
         )  # fmt: skip
         return band_sums
 
-    image.fold_bands(lambda: sum_band, lambda part: np.add(sums, part, out=sums), num_threads)
+    image.fold_bands(sum_band, lambda part: np.add(sums, part, out=sums), num_threads)
     half_cell = 0.5 * (2 * disk.radius / size) ** 2
     return np.asarray(sums[0] / np.maximum(sums[1], half_cell), np.float32)
 

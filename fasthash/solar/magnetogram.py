@@ -270,7 +270,7 @@ class MagnetogramHistogram:
         spans = None if disk is None else chords(image.shape, disk)
         counts = np.zeros(grid.size, np.uint32)
         count_rows = grid.counter(image.shape, np.dtype(np.float32), spans, turns)
-        image.fold_bands(lambda: count_rows, lambda part: np.add(counts, part, out=counts), num_threads)
+        image.fold_bands(count_rows, lambda part: np.add(counts, part, out=counts), num_threads)
         if not counts.any():
             raise ReadError(f"{name}: no pixel of the solar disk lies within {grid.value_range}")
         return (counts * (grid.rows * grid.cols / (height * width))).astype(np.float32)

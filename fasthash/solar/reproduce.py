@@ -8,14 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasthash.baselines import itq, pca, random_projection
-from fasthash.descriptor import GridHistogram
 from fasthash.encoder import Encoder
 from fasthash.errors import FastHashError
 from fasthash.evaluation import evaluate_window
 from fasthash.io import DEFAULT_LIMITS, Image, Limits, read_image
-from fasthash.reproduce import Describe, Hash, Method, Published, Row, compare, describe_all, from_encoder
+from fasthash.reproduce import Describe, Hash, Method, Published, Row, codes_of, compare, describe_all, hashes_of
 from fasthash.solar import baselines
-from fasthash.solar.magnetogram import MagnetogramHistogram
 from fasthash.solar.simulator import simulate
 from fasthash.times import format_time
 
@@ -96,7 +94,7 @@ def _describe_data(images: Sequence[Image]) -> str:
 # ---- what is compared ----------------------------------------------------------------------------------------------
 
 DESCRIPTORS: dict[str, Describe] = {
-    "MFGDV": MagnetogramHistogram(GridHistogram()).describe,
+    "MFGDV": baselines.histogram,
     "ten parameters": baselines.grid_parameters,
     "regions": baselines.region_signatures,
     "grid hash": baselines.grid_hash,
@@ -108,8 +106,8 @@ DESCRIPTORS: dict[str, Describe] = {
 def _ours(encoders: Sequence[Encoder]) -> Iterator[Method]:
     for encoder in encoders:
         paper = Published(0.930, PAPER) if encoder.name == "solar-paper" else None
-        yield from_encoder(encoder, encoder.name, published=paper)
-        yield from_encoder(encoder, encoder.name, bits=True)
+        yield hashes_of(encoder, paper)
+        yield codes_of(encoder)
 
 
 def _as_they_are(_: NDArray[np.float32]) -> Hash:
