@@ -2,8 +2,8 @@
 
     python -m benchmarks.tables            # after a run with --store
 
-A page holds a table between ``<!-- table: NAME -->`` and ``<!-- end -->``; NAME is a function here or the name of a
-stored run, of which all figures are listed. Every table is followed by the command, day and machine of its run.
+A page holds a table between ``<!-- table: NAME -->`` and ``<!-- end -->``; NAME is a function here. Every table is
+followed by the command, day and machine of its run; runs that none of them draws are listed in full by `others`.
 """
 
 import os
@@ -32,7 +32,7 @@ def render(page: Path) -> str:
 
 def table(name: str, results: str) -> str:
     """The table of that name, for a page that has the stored runs at ``results``."""
-    rows, runs = TABLES[name]() if name in TABLES else everything(name)
+    rows, runs = TABLES[name]()
     head, *body = ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([head, "|" + "---|" * len(rows[0]), *body, "", origin(runs, results), ""])
 
@@ -57,15 +57,6 @@ def number(value: float) -> str:
 
 def cells(figures: dict[str, Any], *names: str, scale: float = 1) -> list[str]:
     return [number(figures[name] * scale) if name in figures else "" for name in names]
-
-
-def everything(name: str) -> tuple[Rows, list[str]]:
-    rows = [["", "", "figure"]]
-    for test, figures in stored(name)["figures"].items():
-        for figure, value in figures.items():
-            simple = isinstance(value, (int, float)) and not isinstance(value, bool)
-            rows.append([f"`{test}`", figure, number(value) if simple else str(value)])
-    return rows, [name]
 
 
 # ---------------------------------------------------------------- one function a table
@@ -349,6 +340,18 @@ def catalog() -> tuple[Rows, list[str]]:
     return rows, runs
 
 
+def others() -> tuple[Rows, list[str]]:
+    """Every figure of the runs that have no table of their own."""
+    drawn = {run for draw in TABLES.values() if draw is not others for run in draw()[1]}
+    runs = sorted({path.stem for path in RESULTS.glob("*.json")} - drawn)
+    rows = [["benchmark", "figures"]]
+    for run in runs:
+        for test, figures in stored(run)["figures"].items():
+            shown = (f"{name} {number(x) if isinstance(x, (int, float)) else x}" for name, x in figures.items())
+            rows.append([f"{run}: {test.removeprefix('test_')}", "; ".join(shown)])
+    return rows, runs
+
+
 TABLES: dict[str, Callable[[], tuple[Rows, list[str]]]] = {
     each.__name__: each
     for each in (
@@ -366,6 +369,7 @@ TABLES: dict[str, Callable[[], tuple[Rows, list[str]]]] = {
         growth,
         growth_memory,
         speed,
+        others,
     )
 }
 
