@@ -347,8 +347,12 @@ def test_signals_end_it_cleanly_and_show_the_metrics(folder, tmp_path, encoder_p
     put(folder, 1)
     assert json.loads(process.stdout.readline()) == {
         "query": str(folder / "0001.npy"), "time": "", "metric": "l2", "results": []}  # fmt: skip
-    process.send_signal(signal.SIGUSR1)
-    assert "1 added, 0 known, 0 quarantined, 0 waiting" in process.stderr.readline()
+
+    def shown():
+        process.send_signal(signal.SIGUSR1)
+        return process.stderr.readline()
+
+    wait_until(lambda: "1 added, 0 known, 0 quarantined, 0 waiting" in shown())
     process.send_signal(number)
     out, err = process.communicate(timeout=WAIT)
     assert process.returncode == 0
