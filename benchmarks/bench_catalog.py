@@ -106,7 +106,7 @@ def test_search(benchmark, archive):
     catalog, _, queries, _ = archive
     rows = catalog.rows()
     codes = catalog.encoder.binarize(queries)
-    graph, level = catalog._neighbours.graph(catalog._current(), "l2"), index._LEVELS[fh.simd_level()]
+    graph, level = catalog._state.neighbours.graph(catalog._state.table, "l2"), index._LEVELS[fh.simd_level()]
     seconds = each(
         {
             "search": lambda q: catalog.search(q, K),

@@ -56,7 +56,7 @@ def test_first_hash(encoder, benchmark, timed_in_turns, new_process, rice_file):
         new_process(COMPILE, encoder, rice_file, cache=f"empty-{next(turn)}")()
 
     medians = timed_in_turns(
-        rounds=5,
+        rounds=3,
         first_hash=new_process(ENCODE, encoder, rice_file),
         compiling=compiling,
         astropy_getdata=new_process(GETDATA, rice_file),

@@ -2,8 +2,8 @@
 
     python -m benchmarks.tables            # after a run with --store
 
-A page holds a table between ``<!-- table: NAME -->`` and ``<!-- end -->``; NAME is a function here or the name of a
-stored run, of which all figures are listed. Every table is followed by the command, day and machine of its run.
+A page holds a table between ``<!-- table: NAME -->`` and ``<!-- end -->``; NAME is a function here. Every table is
+followed by the command, day and machine of its run; runs that none of them draws are listed in full by `others`.
 """
 
 import os
@@ -32,7 +32,7 @@ def render(page: Path) -> str:
 
 def table(name: str, results: str) -> str:
     """The table of that name, for a page that has the stored runs at ``results``."""
-    rows, runs = TABLES[name]() if name in TABLES else everything(name)
+    rows, runs = TABLES[name]()
     head, *body = ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([head, "|" + "---|" * len(rows[0]), *body, "", origin(runs, results), ""])
 
@@ -57,15 +57,6 @@ def number(value: float) -> str:
 
 def cells(figures: dict[str, Any], *names: str, scale: float = 1) -> list[str]:
     return [number(figures[name] * scale) if name in figures else "" for name in names]
-
-
-def everything(name: str) -> tuple[Rows, list[str]]:
-    rows = [["", "", "figure"]]
-    for test, figures in stored(name)["figures"].items():
-        for figure, value in figures.items():
-            simple = isinstance(value, (int, float)) and not isinstance(value, bool)
-            rows.append([f"`{test}`", figure, number(value) if simple else str(value)])
-    return rows, [name]
 
 
 # ---------------------------------------------------------------- one function a table
@@ -173,6 +164,37 @@ def hamming_index() -> tuple[Rows, list[str]]:
     return rows, runs
 
 
+def encoder() -> tuple[Rows, list[str]]:
+    run = stored("encoder")["figures"]
+    one, many = run["test_one_descriptor"], run["test_many_descriptors"]
+    names = {
+        "fasthash": "fasthash",
+        "numpy_network": "numpy, the whole network",
+        "numpy_products": "numpy, its three matrix products alone",
+    }
+    rows = [["one thread, microseconds a descriptor", "alone", "p99 by p50", "256 together"]]
+    for name, words in names.items():
+        rows.append([words, *cells(one, f"{name}_us", f"{name}_p99_by_p50"), *cells(many, f"{name}_us_a_row")])
+    return rows, ["encoder"]
+
+
+def cold_start() -> tuple[Rows, list[str]]:
+    run = stored("cold_start")["figures"]
+    imports, first = run["test_import"], [run[f"test_first_hash[{name}]"] for name in ("solar", "solar-paper")]
+    names = {
+        "first_hash": "to the first hash of the file",
+        "compiling": "the same, where the kernel has to be compiled",
+        "astropy_getdata": "`astropy.io.fits.getdata` of the file",
+    }
+    rows = [["a new process, seconds", "`solar`", "`solar-paper`"]]
+    rows += [[f"`{what}`", *cells(imports, f"{name}_s"), ""] for name, what in IMPORTS.items()]
+    rows += [[words, *(number(figures[f"{name}_s"]) for figures in first)] for name, words in names.items()]
+    return rows, ["cold_start"]
+
+
+IMPORTS = {"python": "pass", "numpy": "import numpy", "fasthash": "import fasthash"}
+
+
 def flat() -> tuple[Rows, list[str]]:
     rows = [["queries at a time", "FlatIndex", "faiss", "times faster than faiss"]]
     for test, figures in stored("index")["figures"].items():
@@ -237,6 +259,7 @@ def speed() -> tuple[Rows, list[str]]:
     """The README's: one line for each thing that is fast or slow."""
     grid = stored("descriptor")["figures"]["test_one_thread"]
     codes, index = stored("hamming")["figures"], stored("hamming_index")["figures"]["test_ten_million_clustered"]
+    whole = stored("file")["figures"]["test_rice[solar]"]
     graph, scan = stored("hnsw")["figures"]["test_hnsw[clustered-200000]"], stored("index")["figures"]["test_flat[1]"]
 
     def ms(figures: dict[str, Any], name: str, by: float = 1) -> str:
@@ -250,6 +273,11 @@ def speed() -> tuple[Rows, list[str]]:
     slower = "**slower**: " if scan["times_faster_than_faiss"] < 1 else ""
     return [
         ["work, one thread", "fasthash", "beside it, same run"],
+        [
+            "Rice-compressed file of 4096 x 4096 pixels to its field map",
+            ms(whole, "one_thread_ms"),
+            f"`astropy.io.fits.getdata` alone {ms(whole, 'getdata_ms')}",
+        ],
         [
             "histogram grid of a 4096 x 4096 magnetogram",
             ms(grid, "ours_ms"),
@@ -276,7 +304,19 @@ def speed() -> tuple[Rows, list[str]]:
             ms(scan, "us_per_query", 1e3),
             f"{slower}faiss {ms(scan, 'faiss_us_per_query', 1e3)}",
         ],
-    ], ["descriptor", "hamming", "hamming_index", "hnsw", "index"]
+    ], ["descriptor", "file", "hamming", "hamming_index", "hnsw", "index"]
+
+
+def others() -> tuple[Rows, list[str]]:
+    """Every figure of the runs that have no table of their own."""
+    drawn = {run for draw in TABLES.values() if draw is not others for run in draw()[1]}
+    runs = sorted({path.stem for path in RESULTS.glob("*.json")} - drawn)
+    rows = [["benchmark", "figures"]]
+    for run in runs:
+        for test, figures in stored(run)["figures"].items():
+            shown = (f"{name} {number(x) if isinstance(x, (int, float)) else x}" for name, x in figures.items())
+            rows.append([f"{run}: {test.removeprefix('test_')}", "; ".join(shown)])
+    return rows, runs
 
 
 TABLES: dict[str, Callable[[], tuple[Rows, list[str]]]] = {
@@ -285,6 +325,8 @@ TABLES: dict[str, Callable[[], tuple[Rows, list[str]]]] = {
         descriptor,
         file,
         file_steps,
+        encoder,
+        cold_start,
         hamming,
         hamming_each,
         hamming_index,
@@ -293,6 +335,7 @@ TABLES: dict[str, Callable[[], tuple[Rows, list[str]]]] = {
         growth,
         growth_memory,
         speed,
+        others,
     )
 }
 

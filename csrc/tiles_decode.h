@@ -5,16 +5,12 @@
 
 #define ZERO_PIXEL (-2147483646) /* stands for exactly 0 with SUBTRACTIVE_DITHER_2 */
 
-/* Pixels of one row of a tile. Selections, not branches, so that the loops run in vectors. */
+/* Pixels of one row of a tile, in loops that run in vectors. */
 #define SCALE_ROW(real)                                                                                                \
     do {                                                                                                               \
         const real a = (real)scale, b = (real)zero;                                                                    \
-        if (plane->has_blank)                                                                                          \
-            for (size_t i = 0; i < n; i++)                                                                             \
-                out[i] = integers[i] == plane->blank ? NAN : (float)((real)integers[i] * a + b);                       \
-        else                                                                                                           \
-            for (size_t i = 0; i < n; i++)                                                                             \
-                out[i] = (float)((real)integers[i] * a + b);                                                           \
+        for (size_t i = 0; i < n; i++)                                                                                 \
+            out[i] = (float)((real)integers[i] * a + b);                                                               \
     } while (0)
 
 TARGET static void scale_row(const tiles_plane *plane, double scale, double zero, const int32_t *restrict integers,
@@ -24,6 +20,11 @@ TARGET static void scale_row(const tiles_plane *plane, double scale, double zero
         SCALE_ROW(float);
     else
         SCALE_ROW(double);
+    if (!plane->has_blank)
+        return;
+    const int32_t blank = plane->blank;
+    for (size_t i = 0; i < n; i++)
+        out[i] = integers[i] == blank ? NAN : out[i];
 }
 
 typedef struct dither_place {

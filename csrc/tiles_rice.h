@@ -20,18 +20,24 @@ typedef struct bit_reader {
     unsigned held;   /* of which so many count */
 } bit_reader;
 
-TARGET static inline uint64_t load_8(const bit_reader *bits)
+/* Near the end of the heap, zeros follow. Apart, so that it takes no registers from the loops. */
+TARGET static __attribute__((noinline, cold)) uint64_t load_last(const uint8_t *bytes, size_t at, size_t readable)
 {
     uint64_t word = 0;
-    if (bits->readable >= 8 && bits->at <= bits->readable - 8) {
-        memcpy(&word, bits->bytes + bits->at, 8);
+    for (size_t i = at; i < at + 8; i++)
+        word = word << 8 | (i < readable ? bytes[i] : 0);
+    return word;
+}
+
+TARGET static inline uint64_t load_8(const bit_reader *bits)
+{
+    if (__builtin_expect(bits->at + 8 > bits->readable, 0))
+        return load_last(bits->bytes, bits->at, bits->readable);
+    uint64_t word;
+    memcpy(&word, bits->bytes + bits->at, 8);
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-        word = __builtin_bswap64(word);
+    word = __builtin_bswap64(word);
 #endif
-        return word;
-    }
-    for (size_t i = bits->at; i < bits->at + 8; i++)
-        word = word << 8 | (i < bits->readable ? bits->bytes[i] : 0);
     return word;
 }
 
@@ -111,27 +117,19 @@ TARGET static inline __attribute__((always_inline)) size_t take_group(bit_reader
     return group;
 }
 
-/* The n codes of a block to integers. Returns 0 where they do not end. */
+/* The n codes of a block, still folded. Returns 0 where they do not end. */
 TARGET static inline __attribute__((always_inline)) int take_codes(bit_reader *reader, unsigned split, size_t end,
-                                                                   size_t n, const size_t group, uint32_t *previous,
-                                                                   int32_t *out)
+                                                                   size_t n, const size_t group, uint32_t *folded)
 {
     bit_reader bits = *reader;
-    uint32_t last = *previous, folded[4];
     for (size_t i = 0; i < n;) {
-        const size_t taken = n - i < group ? take_group(&bits, split, end, 1, folded)
-                                           : take_group(&bits, split, end, group, folded);
+        const size_t taken = n - i < group ? take_group(&bits, split, end, 1, folded + i)
+                                           : take_group(&bits, split, end, group, folded + i);
         if (taken == 0)
             return 0;
-        if (__builtin_expect(taken == group, 1))
-            for (size_t j = 0; j < group; j++)
-                out[i + j] = (int32_t)(last += unfold(folded[j]));
-        else
-            out[i] = (int32_t)(last += unfold(folded[0]));
         i += taken;
     }
     *reader = bits;
-    *previous = last;
     return 1;
 }
 
@@ -149,22 +147,29 @@ TARGET static int decode_stream(const uint8_t *stream, size_t length, size_t rea
     for (size_t i = 0; i < n; i += blocksize) {
         const size_t here = n - i < blocksize ? n - i : blocksize;
         const unsigned said = take(&bits, width);
+        uint32_t *folded = (uint32_t *)out + i;
         if (said == 0) {
             for (size_t j = i; j < i + here; j++)
                 out[j] = (int32_t)last;
         } else if (said == most + 1) {
-            for (size_t j = i; j < i + here; j++)
-                out[j] = (int32_t)(last += unfold(take(&bits, raw)));
+            for (size_t j = 0; j < here; j++)
+                folded[j] = take(&bits, raw);
         } else {
             const unsigned split = said - 1;
             if (split > most
-                || !(split <= 7    ? take_codes(&bits, split, end, here, 4, &last, out + i)
-                     : split <= 16 ? take_codes(&bits, split, end, here, 2, &last, out + i)
-                                   : take_codes(&bits, split, end, here, 1, &last, out + i)))
+                || !(split <= 7    ? take_codes(&bits, split, end, here, 4, folded)
+                     : split <= 16 ? take_codes(&bits, split, end, here, 2, folded)
+                                   : take_codes(&bits, split, end, here, 1, folded)))
                 return 0;
         }
         if (bits_taken(&bits) > end)
             return 0;
+        if (said) {
+            for (size_t j = 0; j < here; j++)
+                folded[j] = unfold(folded[j]);
+            for (size_t j = 0; j < here; j++)
+                folded[j] = last += folded[j];
+        }
     }
     if (bytepix == 2)
         for (size_t i = 0; i < n; i++)

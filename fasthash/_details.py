@@ -88,11 +88,10 @@ class Details:
             width = max(self._cells.shape[1], *(len(blob or b"") for blob in blobs))
             new = np.zeros((table.n, width), np.uint8)
             new[:start, : self._cells.shape[1]] = self._cells
-            for row, blob in enumerate(blobs, start):
-                if blob:
-                    new[row] = np.frombuffer(blob, np.uint8)
-            self._cells = new
-            self._have_cells = np.concatenate([self._have_cells, [bool(blob) for blob in blobs]])
+            have = [bool(blob) and len(blob) == width for blob in blobs]
+            for row in np.flatnonzero(have).tolist():
+                new[start + row] = np.frombuffer(blobs[row], np.uint8)
+            self._cells, self._have_cells = new, np.concatenate([self._have_cells, np.array(have, np.bool_)])
         return self._cells[: table.n], self._have_cells[: table.n]
 
 

@@ -62,7 +62,7 @@ class Graph:
         rows = np.flatnonzero(inside)
         if not len(rows):
             return
-        points = _padded(_as_points(vectors[rows], metric)[0])
+        points = _padded(_as_points(vectors[rows] if len(outside) else vectors, metric))
         upper_at = (np.cumsum(levels.heights, dtype=np.uint32) - levels.heights).astype(np.uint32)
         top = int(levels.heights[levels.entry])
         self._nodes = Nodes(points, rows.astype(np.uint32), levels.links, levels.upper, upper_at, levels.entry, top)
@@ -70,12 +70,11 @@ class Graph:
     @classmethod
     def build(cls, vectors: Floats, metric: str, M: int, ef_construction: int, threads: int) -> "Graph":
         """Over all distinct vectors that float32 sums can tell apart; there may be none."""
-        points, held = _as_points(vectors, metric)
-        points = points + np.float32(0)  # no negative zeros: equal points have equal bytes
+        points = _as_points(vectors, metric) + np.float32(0)  # no negative zeros: equal points have equal bytes
         packed = points.view(np.dtype((np.void, points.itemsize * points.shape[1])))[:, 0]
         inside = np.zeros(len(points), np.bool_)
         inside[np.unique(packed, return_index=True)[1]] = True  # the first of equal points
-        inside &= held
+        inside &= _are_told_apart(vectors, metric)
         inside[_MAX_NODES:] = False
         levels = _levels_by_nmslib(points[inside], M, ef_construction, threads)
         return cls(vectors, metric, np.flatnonzero(~inside), levels)
@@ -136,15 +135,25 @@ def _checked_links(name: str, links: Any, n: int, levels: Ints, heights: NDArray
     return np.asarray(links)
 
 
-def _as_points(vectors: Floats, metric: str) -> tuple[Floats, NDArray[np.bool_]]:
-    """What a graph sees, unit vectors for cosine; and which of them float32 sums can tell apart."""
+def _as_points(vectors: Floats, metric: str) -> Floats:
+    """What a graph sees: unit vectors for cosine."""
+    if metric == "l2":
+        return vectors
+    norms = _norms(vectors)
+    norms[norms == 0.0] = 1.0
+    return (vectors / norms[:, np.newaxis]).astype(np.float32)
+
+
+def _are_told_apart(vectors: Floats, metric: str) -> NDArray[np.bool_]:
+    """Which vectors float32 sums can tell from others."""
     if metric == "l2":
         greatest = np.maximum.reduce(np.abs(vectors), axis=1)
-        return vectors, (greatest > LEAST) & (greatest < GREATEST)
-    norms = np.sqrt(np.add.reduce(np.square(vectors, dtype=np.float64), axis=1))
-    some = norms > 0.0
-    norms[~some] = 1.0
-    return (vectors / norms[:, np.newaxis]).astype(np.float32), some
+        return (greatest > LEAST) & (greatest < GREATEST)
+    return _norms(vectors) > 0.0
+
+
+def _norms(vectors: Floats) -> NDArray[np.float64]:
+    return np.asarray(np.sqrt(np.add.reduce(np.square(vectors, dtype=np.float64), axis=1)))
 
 
 def _padded(points: Floats) -> Floats:

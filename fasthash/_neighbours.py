@@ -120,7 +120,7 @@ class Neighbours:
             with self._loading:
                 found = _signature(self._folder / f"graph-{metric}")
                 if found != self._files.get(metric):
-                    self._graphs[metric], self._files[metric] = self._load_graph(table, metric), found
+                    self._load_graph(table, metric, found)
                 self._looked[metric] = table.place
         return self._graphs.get(metric)
 
@@ -146,12 +146,16 @@ class Neighbours:
         with self._loading:
             self._graphs[metric], self._files[metric] = graph, _signature(path)
 
-    def _load_graph(self, table: Table, metric: str) -> Graph | None:
+    def _load_graph(self, table: Table, metric: str, file: Any) -> None:
+        graph = None
         with contextlib.suppress(FastHashError):  # a cache: the rows are scanned until there is another
             about, arrays = read_container(self._folder / f"graph-{metric}", _KIND)
-            if self._holds(Place(about["seq"], bytes.fromhex(about["seal"]))):
-                return Graph.from_file(about, arrays, table["hashes"], metric)
-        return None
+            place = Place(about["seq"], bytes.fromhex(about["seal"]))
+            if place.seq > table.place.seq:
+                return  # it has rows that this table has not: the next one will
+            if self._holds(place):
+                graph = Graph.from_file(about, arrays, table["hashes"], metric)
+        self._graphs[metric], self._files[metric] = graph, file
 
     # ---- codes
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,6 +99,14 @@ class Rows:
         return self.codes if metric == "hamming" else self.hashes
 
 
+class _State(NamedTuple):
+    """What is known of a catalog at one moment; details and neighbours are shared until rows get other numbers."""
+
+    table: Table
+    details: Details
+    neighbours: Neighbours
+
+
 class Catalog:
     """An archive of hashed images; get one from :meth:`create` or :meth:`open`, and close it or use ``with``.
 
@@ -113,14 +121,12 @@ class Catalog:
         self._lock = threading.RLock()  # held to look at the journal, and at what is kept of it
         self._version: int | None = None
         self._folding: threading.Thread | None = None
-        self._table: Table
-        self._restart()
+        self._state = self._unread(self._empty())
 
-    def _restart(self) -> None:
-        """Forget all that was read."""
-        self._table = self._empty()
-        self._details = Details(self._journal)
-        self._neighbours = Neighbours(self.path / _CACHE, self.encoder.n_bits, self._holds)
+    def _unread(self, table: Table) -> "_State":
+        """Of a table that nothing else is known of."""
+        neighbours = Neighbours(self.path / _CACHE, self.encoder.n_bits, self._holds)
+        return _State(table, Details(self._journal), neighbours)
 
     def _empty(self) -> Table:
         return Table.empty(self.encoder.dim, -(-self.encoder.n_bits // 8))
@@ -180,9 +186,10 @@ class Catalog:
             if about["encoder"] != encoder.fingerprint:
                 raise CorruptFileError(f"{target / _ENCODER}: not the encoder that this catalog was made with")
             encoder.name = about["name"]
-            if catalog._is_worth_a_file(catalog._current()):
+            table = catalog._current().table
+            if catalog._is_worth_a_file(table):
                 with contextlib.suppress(FastHashError):
-                    catalog._save_rows()
+                    catalog._save_rows(table)
         except BaseException:
             catalog.close()
             raise
@@ -202,34 +209,33 @@ class Catalog:
         self.close()
 
     def __len__(self) -> int:
-        return self._current().n_live
+        return self._current().table.n_live
 
     def __repr__(self) -> str:
         return f"<Catalog {self.path}: {len(self)} images, encoder {self.encoder.name}>"
 
     # ---- what is in it
 
-    def _current(self) -> Table:
-        """The table of all that was acknowledged by now."""
+    def _current(self) -> _State:
+        """All that was acknowledged by now."""
         with self._lock:
             version = self._journal.version()
             if version != self._version:
-                self._table = self._read()
+                self._state = self._read()
                 self._version = version
-            return self._table
+            return self._state
 
-    def _read(self) -> Table:
-        """The table of all that is in the journal: going on from what was read before, else from its file."""
-        if self._table.place != START:
+    def _read(self) -> _State:
+        """All that is in the journal: going on from what was read before, else from the file of rows, else anew."""
+        if self._state.table.place != START:
             with contextlib.suppress(Rewritten):
-                return self._read_on(self._table)
-            self._restart()
+                return self._state._replace(table=self._read_on(self._state.table))
         cached = self._empty()
         with contextlib.suppress(FastHashError):
             cached = cached.load(self.path / _CACHE / _ROWS)
         with contextlib.suppress(Rewritten):
-            return self._read_on(cached)
-        return self._read_on(self._empty())
+            return self._unread(self._read_on(cached))
+        return self._unread(self._read_on(self._empty()))
 
     def _read_on(self, table: Table) -> Table:
         return table.after(self._journal.after(table.place), self.encoder.binarize)
@@ -240,7 +246,7 @@ class Catalog:
 
     def get(self, image: int | str | os.PathLike[str]) -> Hit:
         """One image by its id or path, as a hit of rank 0; raises ArgumentError where it is not there."""
-        table = self._current()
+        table = self._current().table
         hit = _hits(table, np.zeros(1), find(table, image)[:1])[0]
         return replace(hit, rank=0)
 
@@ -252,9 +258,12 @@ class Catalog:
         CorruptFileError
             Naming the first entry that is not as it was written.
         """
-        with self._lock:
-            table = self._current()
-            read = {name: self._details.read(table, name, 0) if details else [] for name in ("metadata", "cells")}
+        now = self._current()
+        table = now.table
+        try:
+            read = {name: self._look_up(now, "read", name, 0) if details else [] for name in ("metadata", "cells")}
+        except Rewritten:
+            return self.rows(details)
         live = table.live()
         kept = live.tolist()
         return Rows(
@@ -269,6 +278,16 @@ class Catalog:
             [_as_cells(read["cells"][row]) for row in kept] if details else [],
         )
 
+    def _look_up(self, now: _State, what: str, *arguments: Any) -> Any:
+        """Ask the details; raises Rewritten where they are not those of the table any more."""
+        try:
+            with self._lock:
+                return getattr(now.details, what)(now.table, *arguments)
+        except CorruptFileError:
+            if self._current().details is now.details:
+                raise
+            raise Rewritten from None
+
     def verify(self) -> int:
         """Read all of the journal again, and check it against what searches use; tells how many images there are.
 
@@ -277,7 +296,7 @@ class Catalog:
         CorruptFileError
             Naming the first entry that is not as it was written.
         """
-        table = self._current()
+        table = self._current().table
         with contextlib.closing(Journal(self.path)) as journal:
             read = self._empty().after(journal.after(START), self.encoder.binarize)
         shared = read.rows_of(table["ids"])
@@ -379,9 +398,14 @@ class Catalog:
         if len(digest) != 16:
             raise ArgumentError(f"{image.path}: expected a digest of 16 bytes, hexadecimal, got {image.digest!r}")
         time = None if np.isnat(image.time) else milliseconds(image.time)
-        hash_, cells = vector.astype("<f4").tobytes(), None if item.cells is None else item.cells.tobytes()
+        grid = self.encoder.cell_grid or (0, 0)
+        cells = None if item.cells is None else np.asarray(item.cells)
+        if cells is not None and (cells.dtype != np.uint8 or not grid[0] or cells.size % (grid[0] * grid[1])):
+            raise ArgumentError(f"{image.path}: cells: expected uint8 for {grid}, got {cells.dtype} {cells.shape}")
+        hash_ = vector.astype("<f4").tobytes()
         path, metadata = _storable(image.path), metadata_of(image.header)
-        return Entry(0, "add", None, path, digest, time, _as_label(item.label), metadata, hash_, cells)
+        label, blob = _as_label(item.label), None if cells is None else cells.tobytes()
+        return Entry(0, "add", None, path, digest, time, label, metadata, hash_, blob)
 
     def _check_encoder(self, item: Encoded) -> None:
         if item.encoder and item.encoder != self.encoder.fingerprint:
@@ -419,7 +443,7 @@ class Catalog:
     def _write(self, entries: Callable[[Table], Iterable[Entry]]) -> None:
         """Append what ``entries`` makes of the table as it is with nobody else writing."""
         with self._journal.transaction() as connection:
-            table = self._current()
+            table = self._current().table
             place = append(connection, table.place, entries(table))
         self._journal.acknowledge(place)
         with self._lock:
@@ -442,14 +466,15 @@ class Catalog:
             self._folding.join()
         with self._journal.transaction() as connection, contextlib.closing(Journal(self.path)) as journal:
             self.verify()
-            table = self._current()
+            table = self._current().table
             rewritten = table.n_changes > 0
             if rewritten:
                 place = rewrite(connection, self._survivors(journal, table), table.place.seq + 1)
         if rewritten:
             self._journal.acknowledge(place)
             self._journal.shrink()
-        table, neighbours = self._save_rows(), self._neighbours
+        table, _, neighbours = self._current()
+        self._save_rows(table)
         neighbours.save_hamming(table)
         if table.n > SCANNED and not neighbours.holds_all(table, metric):
             neighbours.build(table, metric, available_cores())
@@ -476,24 +501,24 @@ class Catalog:
     def _fold(self) -> None:
         """Bring the caches up to what has come since."""
         with contextlib.suppress(FastHashError):
-            table = self._save_rows()
-            self._neighbours.save_hamming(table)
+            table, _, neighbours = self._current()
+            self._save_rows(table)
+            neighbours.save_hamming(table)
             for metric in METRICS[:2]:
-                if self._neighbours.is_due(table, metric):
+                if neighbours.is_due(table, metric):
                     # Whoever searches or adds meanwhile has the other cores.
-                    self._neighbours.build(table, metric, max(1, available_cores() // 2))
+                    neighbours.build(table, metric, max(1, available_cores() // 2))
 
-    def _save_rows(self) -> Table:
+    def _save_rows(self, table: Table) -> None:
         folder = self.path / _CACHE
-        table = self._current()
         try:
             folder.mkdir(exist_ok=True)
         except OSError as error:
             raise FastHashError(f"{folder}: cannot make it: {error.strerror}") from error
         table.save(folder / _ROWS)
         with self._lock:
-            self._table = replace(self._table, cached=table.place.seq)
-        return table
+            now = self._state
+            self._state = now._replace(table=replace(now.table, cached=table.place.seq))
 
     # ---- searching it
 
@@ -563,31 +588,23 @@ class Catalog:
         check_choice("metric", metric, METRICS)
         around = None if exclude_within is None else int(as_span("exclude_within", exclude_within).astype(np.int64))
         gap = None if distinct is None else int(as_span("distinct", distinct).astype(np.int64))
-        table = self._current()
         some = list(images)
-        queries = map_jobs(lambda image: self._as_query(table, image, region is not None), some, available_cores())
-        if not queries:
-            return []
-        rows = self._allowed(table, between, label, where)
-        if region is None:
-            nearest = self._by_hash(table, queries, metric, exact)
-        else:
-            nearest = self._by_cells(table, queries, metric, region)
-        if around is None and gap is None:
-            found = nearest(Selection(rows, NONE), slice(None), k)
-        else:
-            found = []
-            for i, query in enumerate(queries):
-                selection = but_around(table, rows, query, around)
-                search = partial(nearest, selection, slice(i, i + 1))
-                found.append(search(k)[0] if gap is None else thinned(table, search, k, gap))
-        return [_hits(table, *hits) for hits in found]
+        while True:
+            with contextlib.suppress(Rewritten):  # compacted while it was searched
+                now = self._current()
+                queries = map_jobs(partial(self._as_query, now, region is not None), some, available_cores())
+                rows = self._allowed(now, between, label, where)
+                if region is None:
+                    nearest = self._by_hash(now, queries, metric, exact)
+                else:
+                    nearest = self._by_cells(now, queries, metric, region)
+                return _found(now.table, queries, nearest, rows, k, around, gap)
 
-    def _as_query(self, table: Table, image: Any, with_cells: bool) -> Query:
-        encoder = self.encoder
+    def _as_query(self, now: _State, with_cells: bool, image: Any) -> Query:
+        encoder, table = self.encoder, now.table
         if isinstance(image, (int, np.integer)) and not isinstance(image, bool):
             row = int(find(table, image)[0])
-            cells = self._cells(table)[0][row] if with_cells else None
+            cells = self._look_up(now, "cells")[0][row] if with_cells else None
             return Query(table["hashes"][row], int(table["times"][row]), cells, f"image {image}")
         if isinstance(image, Encoded):
             self._check_encoder(image)
@@ -602,10 +619,10 @@ class Catalog:
         return Query(vector, milliseconds(read.time), cells, read.path or "image")
 
     def _allowed(
-        self, table: Table, between: Any, label: str | None, where: Mapping[str, Any] | None
+        self, now: _State, between: Any, label: str | None, where: Mapping[str, Any] | None
     ) -> NDArray[np.int64] | None:
         """The live rows that the filters let through, rising; None for all."""
-        rows = None
+        table, rows = now.table, None
         if between is not None:
             rows = table.taken_between(*as_interval(between))
         if label is not None:
@@ -614,44 +631,57 @@ class Catalog:
             rows = rows[table["labels"][rows] == number]
         if where:
             check_where(where)
-            with self._lock:
-                rows = self._details.with_cards(table, table.live() if rows is None else rows, where)
+            rows = self._look_up(now, "with_cards", table.live() if rows is None else rows, where)
         return rows
 
-    def _cells(self, table: Table) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        with self._lock:
-            return self._details.cells(table)
-
-    def _by_hash(self, table: Table, queries: list[Query], metric: str, exact: bool) -> Nearest:
-        neighbours = self._neighbours
-        points: NDArray[Any] = np.stack([query.hash for query in queries])
+    def _by_hash(self, now: _State, queries: list[Query], metric: str, exact: bool) -> Nearest:
+        points: NDArray[Any] = np.array([query.hash for query in queries], np.float32).reshape(-1, self.encoder.dim)
         if metric == "hamming":
             points = self.encoder.binarize(points)
 
         def nearest(selection: Selection, some: slice, k: int) -> list[Hits]:
-            return neighbours.nearest(table, points[some], metric, k, selection, exact, available_cores())
+            return now.neighbours.nearest(now.table, points[some], metric, k, selection, exact, available_cores())
 
         return nearest
 
-    def _by_cells(self, table: Table, queries: list[Query], metric: str, region: Any) -> Nearest:
+    def _by_cells(self, now: _State, queries: list[Query], metric: str, region: Any) -> Nearest:
         check_choice("metric, of a region", metric, METRICS[:2])
         if self.encoder.cell_grid is None:
             raise ArgumentError(f"region: images of {self.encoder.name} have no grid of cells")
         chosen = cells_within(region, *self.encoder.cell_grid)
-        cells, have_any = self._cells(table)
-        if table.n and not have_any.any():
+        cells, have_any = self._look_up(now, "cells")
+        if now.table.n and not have_any.any():
             raise ArgumentError(f"region: no image of {self.path} has cells: a fasthash without regions added them")
         for query in queries:
-            if query.cells is None or not query.cells.size:
+            if query.cells is None or query.cells.size != cells.shape[1]:
                 raise ArgumentError(f"region: of the query {query.name} there is only its hash, no cells")
-        grids = np.stack([query.cells.reshape(-1) for query in queries if query.cells is not None])
+        grids = np.array([query.cells for query in queries], np.uint8).reshape(-1, cells.shape[1])
 
         def nearest(selection: Selection, some: slice, k: int) -> list[Hits]:
-            rows = selection.explicit(table)
+            rows = selection.explicit(now.table)
             rows = np.flatnonzero(have_any) if rows is None else rows[have_any[rows]]
             return nearest_cells(cells, grids[some], chosen, metric, k, rows, available_cores())
 
         return nearest
+
+
+def _found(
+    table: Table,
+    queries: list[Query],
+    nearest: Nearest,
+    rows: NDArray[np.int64] | None,
+    k: int,
+    around: int | None,
+    gap: int | None,
+) -> list[list[Hit]]:
+    """Of each query its hits; all queries at once where they may have the same."""
+    if around is None and gap is None:
+        return [_hits(table, *hits) for hits in nearest(Selection(rows, NONE), slice(None), k)]
+    found = []
+    for i, query in enumerate(queries):
+        search = partial(nearest, but_around(table, rows, query, around), slice(i, i + 1))
+        found.append(_hits(table, *(search(k)[0] if gap is None else thinned(table, search, k, gap))))
+    return found
 
 
 def _hits(table: Table, distances: NDArray[Any], rows: NDArray[np.int64]) -> list[Hit]:

@@ -147,6 +147,9 @@ def test_what_does_not_fit_is_refused(catalog, items, encoder):
         catalog.search(items[1], metric="hamming", region="north")
     with pytest.raises(fh.ArgumentError, match="region: of the query hash there is only its hash"):
         catalog.search(items[1].hash, region="north")
+    for cells in (items[1].cells[:, :, 0].astype(float), items[1].cells[:4, 0, 0]):
+        with pytest.raises(fh.ArgumentError, match="cells"):
+            catalog.insert([dataclasses.replace(items[1], cells=cells)])
     no_digest = dataclasses.replace(items[1], image=dataclasses.replace(items[1].image, digest=""))
     with pytest.raises(fh.ArgumentError, match="digest"):
         catalog.insert([no_digest])
@@ -303,5 +306,5 @@ class TestGraph:
         names = {path.name for path in (tmp_path / "own" / "cache").iterdir()}
         assert names == {"rows", "hamming", "graph-l2"}
         with fh.Catalog.open(tmp_path / "own") as catalog:
-            assert catalog._table.cached > 1000
+            assert catalog._state.table.cached > 1000
             assert len(catalog) == 1500

@@ -10,10 +10,11 @@ from fasthash.cli import main
 from fasthash.evaluation import evaluate_window
 from fasthash.io import Image, read_image
 from fasthash.radio import baselines, densenet
-from fasthash.radio.reproduce import _Judge
+from fasthash.radio import reproduce as radio
 from fasthash.radio.simulator import write_galaxies
 from fasthash.ranking import evaluate_ranking
 from fasthash.reproduce import Method, Published, compare, describe_all
+from fasthash.solar import reproduce as solar
 
 SMALL = densenet.Backbone(growth=4, blocks=(1, 2), stem=8)
 
@@ -92,7 +93,7 @@ def test_rankings_are_judged_as_evaluate_radio_does():
     codes = rng.integers(0, 16, (90, 1)).astype(np.uint8) << 4
     labels = rng.choice(["Bent", "FRI"], 90)
     report = evaluate_ranking(codes[60:], labels[60:], codes[:60], labels[:60], 4)
-    judge = _Judge(labels[:60], labels[60:])
+    judge = radio._Judge(labels[:60], labels[60:])
     found = judge(codes, "hamming")
     assert found["map"] == pytest.approx(report.map)
     assert found["ci95"] == pytest.approx(report.ci95)
@@ -154,6 +155,24 @@ def test_reproduce_radio(tmp_path, capsys, monkeypatch):
     rows = {row["representation"]: row for row in answer["rows"]}
     assert answer["chance"] < rows["radio, code"]["map"] <= 1
     assert (tmp_path / "out" / "comparison.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_images_they_are_simulated(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for module, name, value in ((solar, "DAYS", 2), (solar, "SIZE", 64), (radio, "COUNT", 100)):
+        monkeypatch.setattr(module, name, value)
+
+    def train(*_):
+        raise fh.MissingDependencyError("training needs torch")
+
+    monkeypatch.setattr(baselines, "train_triplets", train)
+    for system, counts in (("solar", "24 frames"), ("radio", "80 galaxies; 20 queries, 60 reference images")):
+        status, out, _ = run(capsys, "reproduce", system)
+        assert status == 0
+        assert out.startswith("SIMULATED by fasthash, ")
+        assert counts in out.splitlines()[0]
+    assert "skipped: training needs torch" in out
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def add_solar(verbs: Any) -> None:
         _solar,
         "Compare representations of the Sun by the window protocol: the papers' baselines, histograms, PCA, LSH, ITQ "
         "and our encoders, on the same frames. All are fitted to the frames they are judged on, our encoders excepted. "
-        "Without --frames a series is simulated, and the table says so; five minutes on two cores.",
+        "Without --frames a series is simulated, and the table says so; a few minutes.",
         "reproduce solar --frames hmi --out comparison",
         READING,
     )
@@ -42,10 +42,9 @@ def _solar(args: argparse.Namespace) -> None:
         raise ReadError(problems[-1])
     report, rows = reproduce_solar(frames, encoders, limits(args), Progress)
     report["left_out"] = [*problems, *report["left_out"]]
-    columns = {"precision": "precision", "6 h apart": "precision_6h"}
-    chances = {"precision": report["chance"], "6 h apart": report["chance_6h"]}
     counts = f"{report['n_queries']} queries, {report['si_mean']:.1f} similar frames each"
-    _finish(args, out, "solar", report, rows, columns, chances, counts)
+    columns = {"precision": ("precision", "chance"), "6 h apart": ("precision_6h", "chance_6h")}
+    _finish(args, out, {"system": "solar", **report}, rows, counts, columns)
 
 
 def add_radio(verbs: Any) -> None:
@@ -55,7 +54,7 @@ def add_radio(verbs: Any) -> None:
         _radio,
         "Compare representations of radio galaxies by mean average precision: the paper's triplets, COSFIRE-like "
         "filters, ImageNet features, random projections, ITQ and our encoders. Queries that stand in the reference are "
-        "left out. Without sets, galaxies are simulated, and the table says so; five minutes on two cores.",
+        "left out. Without sets, galaxies are simulated, and the table says so; a few minutes.",
         "reproduce radio --reference data.zip --query data.zip --out comparison",
         READING,
         THREADS,
@@ -83,10 +82,9 @@ def _radio(args: argparse.Namespace) -> None:
     if args.reference:
         sources = dict.fromkeys(Path(path).name for path in (args.reference, args.query))
         report["data"] = f"{', '.join(sources)}: {report['data']}"
-    columns = {"mAP": "map", "first 100": "map_top100"}
-    chances = {"mAP": report["chance"], "first 100": report["chance_top100"]}
     counts = f"{report['n_query']} queries, {report['n_reference']} reference images"
-    _finish(args, out, "radio", report, rows, columns, chances, counts)
+    columns = {"mAP": ("map", "chance"), "first 100": ("map_top100", "chance_top100")}
+    _finish(args, out, {"system": "radio", **report}, rows, counts, columns)
 
 
 # ---- what both share -----------------------------------------------------------------------------------------------
@@ -122,65 +120,61 @@ def _prepare(args: argparse.Namespace, shipped: Sequence[str]) -> tuple[Path | N
 def _finish(
     args: argparse.Namespace,
     out: Path | None,
-    system: str,
     report: dict[str, Any],
     rows: Sequence[Any],
-    columns: Mapping[str, str],
-    chances: Mapping[str, float],
     counts: str,
+    columns: Mapping[str, tuple[str, str]],
 ) -> None:
-    """Write the report and its picture where there is a folder for them, and print it."""
+    """Write the report and its picture where there is a folder for them, and print it.
+
+    ``columns``: by heading, the score of a row that stands there, and the entry of the report that is its chance.
+    """
     from fasthash.reproduce import write_report
 
     for line in report["left_out"]:
         say(f"left out: {line}")
-    answer = {"system": system, "fasthash_version": __version__, **report, "rows": [row.to_dict() for row in rows]}
+    answer = {**report, "fasthash_version": __version__, "rows": [row.to_dict() for row in rows]}
     if out is not None:
         write_report(out / _REPORT, answer)
-        _draw(out / _PICTURE, report["data"], rows, columns, chances)
+        _draw(out / _PICTURE, report, rows, columns)
     if args.json:
         print_json(answer)
     else:
-        print(_table(report["data"], counts, rows, columns, chances))
+        print(_table(report, rows, counts, columns))
 
 
-def _table(
-    data: str, counts: str, rows: Sequence[Any], columns: Mapping[str, str], chances: Mapping[str, float]
-) -> str:
+def _table(report: Mapping[str, Any], rows: Sequence[Any], counts: str, columns: Mapping[str, tuple[str, str]]) -> str:
     width = max(len(row.method.name) for row in rows)
-    first, second = columns
+    (first, second), chances = columns, [report[chance] for _, chance in columns.values()]
     lines = [
-        f"{data}; {counts}",
+        f"{report['data']}; {counts}",
         f"{'representation':<{width}} {first:>9}   95 % interval   {second:>9} {'size':>12} {'us each':>9}  published",
     ]
-    notes: list[str] = []
+    published = [row.method.published for row in rows if row.method.published and not row.skipped]
+    sources = list(dict.fromkeys(each.source for each in published))
     for row in rows:
         if row.skipped:
             lines.append(f"{row.method.name:<{width}} {'-':>9}   skipped: {row.skipped}")
             continue
-        (low, high), published = row.scores["ci95"], row.method.published
-        if published and published.source not in notes:
-            notes.append(published.source)
-        theirs = f"{published.score:.3f} [{1 + notes.index(published.source)}]" if published else ""
-        values = [row.scores[key] for key in columns.values()]
+        (low, high), theirs = row.scores["ci95"], row.method.published
+        beside = f"{theirs.score:.3f} [{1 + sources.index(theirs.source)}]" if theirs else ""
+        values = [row.scores[score] for score, _ in columns.values()]
         line = f"{row.method.name:<{width}} {values[0]:>9.3f}   {low:.3f} to {high:.3f}   {values[1]:>9.3f}"
-        lines.append(f"{line} {row.size_text:>12} {1e6 * row.seconds:>9.0f}  {theirs}".rstrip())
-    lines.append(f"{'chance':<{width}} {chances[first]:>9.3f}   {'':<14}   {chances[second]:>9.3f}")
-    return "\n".join([*lines, *(f"[{i}] {source}" for i, source in enumerate(notes, start=1))])
+        lines.append(f"{line} {row.size_text:>12} {1e6 * row.seconds:>9.0f}  {beside}".rstrip())
+    lines.append(f"{'chance':<{width}} {chances[0]:>9.3f}   {'':<14}   {chances[1]:>9.3f}")
+    return "\n".join([*lines, *(f"[{i}] {source}" for i, source in enumerate(sources, start=1))])
 
 
-def _draw(path: Path, data: str, rows: Sequence[Any], columns: Mapping[str, str], chances: Mapping[str, float]) -> None:
+def _draw(path: Path, report: Mapping[str, Any], rows: Sequence[Any], columns: Mapping[str, tuple[str, str]]) -> None:
     from fasthash import plots
 
     shown = [row for row in rows if not row.skipped]
-    scores: dict[str, list[float]] = {text: [row.scores[key] for row in shown] for text, key in columns.items()}
-    first = next(iter(columns))
     plots.comparison(
         [f"{row.method.name}, {row.size_text}" for row in shown],
-        scores,
+        {heading: [row.scores[score] for row in shown] for heading, (score, _) in columns.items()},
         path,
+        chance=report["chance"],
         interval=[row.scores["ci95"] for row in shown],
-        published=[None if row.method.published is None else row.method.published.score for row in shown],
-        chance=chances[first],
-        title=data,
+        published=[row.method.published and row.method.published.score for row in shown],
+        title=report["data"],
     )
