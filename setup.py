@@ -35,8 +35,9 @@ class BuildNative(build_ext):
         package = HERE if self.inplace or self.editable_mode else Path(self.build_lib).absolute()
         compiled = package / "fasthash" / "_compiled"
         shutil.rmtree(compiled, ignore_errors=True)
-        # Kept as if for a user whose cache folder this is.
-        environment = {**os.environ, "XDG_CACHE_HOME": str(compiled), "PYTHONPATH": str(HERE)}
+        # Kept as if for a user whose cache folder this is. What the build requires lies in a folder of pip's own.
+        paths = os.pathsep.join([str(HERE), *sys.path])
+        environment = {**os.environ, "XDG_CACHE_HOME": str(compiled), "PYTHONPATH": paths}
         subprocess.run([sys.executable, "-m", "fasthash._compile"], cwd=HERE, env=environment, check=True)
 
 
