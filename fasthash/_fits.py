@@ -296,9 +296,10 @@ def _checked_tiles(cards: Cards, shape: tuple[int, ...], content: memoryview, li
     method = _text(cards, "ZCMPTYPE")
     if method not in _COMPRESSIONS:
         raise ReadError(f"compression {method or 'without ZCMPTYPE'} is not supported")
-    for number in range(1, 10):  # BYTEPIX is a factor of what the decoder allocates
-        if cards.get(f"ZNAME{number}") in ("BLOCKSIZE", "BYTEPIX"):
-            _integer(cards, f"ZVAL{number}", low=1, high=8 if cards[f"ZNAME{number}"] == "BYTEPIX" else 2**12)
+    for name, most in (("BLOCKSIZE", 2**12), ("BYTEPIX", 8)):  # the latter is a factor of what astropy allocates
+        value = compression_setting(cards, name, 1)
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+            raise ReadError(f"compression setting {name} is {str(value)[:40]}, expected 1 to {most}")
     axes = range(len(shape), 0, -1)
     default = {1: shape[-1]}
     tile = tuple(_integer(cards, f"ZTILE{axis}", default.get(axis, 1), low=1) for axis in axes)
