@@ -162,21 +162,24 @@ class Neighbours:
     def _nearest_codes(
         self, table: Table, codes: NDArray[np.uint8], k: int, selection: Selection, threads: int
     ) -> list[Hits]:
-        if selection.rows is None and len(selection.without) <= _FEW:
-            found = self._hamming_of(table).search(codes, k + len(selection.without), threads)
+        tables = self._hamming_of(table) if selection.rows is None and len(selection.without) <= _FEW else None
+        if tables is not None:
+            found = tables.search(codes, k + len(selection.without), threads)
             hits = [_selected(table, near, table.rows_of(ids), k, selection) for near, ids in zip(*found, strict=True)]
-            if all(len(rows) == k for _, rows in hits):  # the index may know of later changes than the table does
+            if all(len(rows) == k for _, rows in hits):  # later rows may have taken their place
                 return hits
         return list(zip(*knn_hamming(codes, table["codes"], k, threads, selection.explicit(table)), strict=True))
 
-    def _hamming_of(self, table: Table) -> HammingIndex:
-        """An index of the table's codes as they are, or at some later moment."""
+    def _hamming_of(self, table: Table) -> HammingIndex | None:
+        """An index of all live codes of the table, perhaps of some added later too; None where it lacks some since."""
         taken = self._taken
         if taken is not None and taken[0] is table.place:
             return taken[1]
         with self._loading:
             if self._stop < 0:
                 self._load_hamming(table)
+            if table.n_dead < self._n_dead:
+                return None  # a later table was searched, in which more are dead
             ids = table["ids"]
             start = int(ids.searchsorted(self._stop))
             if start < table.n:
@@ -195,12 +198,16 @@ class Neighbours:
         with contextlib.suppress(FastHashError):
             loaded = HammingIndex.load(self._folder / "hamming")
             rows, stop = table.rows_of(loaded.ids), int(loaded.ids.max(initial=-1)) + 1
+            if stop > int(table["ids"].max(initial=-1)) + 1:
+                return  # it has rows that this table has not, and nothing to compare them with
             own, found = table.live()[: int(table["ids"].searchsorted(stop))], rows[rows >= 0]
             if np.array_equal(own, found) and np.array_equal(table["codes"][found], loaded.codes[rows >= 0]):
                 self._hamming, self._stop, self._n_dead = loaded, stop, -1
 
     def save_hamming(self, table: Table) -> None:
-        self._hamming_of(table).save(self._folder / "hamming")
+        tables = self._hamming_of(table)
+        if tables is not None:
+            tables.save(self._folder / "hamming")
 
 
 def _signature(path: Path) -> Any:

@@ -308,3 +308,36 @@ class TestGraph:
         with fh.Catalog.open(tmp_path / "own") as catalog:
             assert catalog._state.table.cached > 1000
             assert len(catalog) == 1500
+
+
+def by_hamming(state, catalog, item, k):
+    """What a search with this state gives: ids of the nearest by their codes."""
+    codes = catalog.encoder.binarize(item.hash[np.newaxis])
+    [(_, rows)] = state.neighbours.nearest(state.table, codes, "hamming", k, EVERYTHING, False, 1)
+    return state.table["ids"][rows].tolist()
+
+
+EVERYTHING = _neighbours.Selection(None, np.empty(0, np.int64))
+
+
+def test_a_search_that_began_before_changes_leaves_the_tables_of_codes_as_they_are(tmp_path, encoder, items):
+    with fh.Catalog.create(tmp_path / "c", encoder) as catalog:
+        catalog.insert(items[:10])
+        before = catalog._current()
+        catalog.insert(items[10:12])
+        catalog.delete("frames/3.fits")
+        assert len(catalog.search(items[11], 20, "hamming")) == 11
+        assert by_hamming(before, catalog, items[3], 10)[0] == 5  # deleted since
+        assert len(catalog.search(items[11], 20, "hamming")) == 11
+        assert catalog.search(items[11], 1, "hamming")[0].path == "frames/11.fits"
+
+
+def test_tables_of_codes_that_another_wrote_since_a_search_began_lose_nothing(tmp_path, encoder, items):
+    with fh.Catalog.create(tmp_path / "c", encoder) as catalog:
+        catalog.insert(items[:10])
+        before = catalog._current()
+        with fh.Catalog.open(tmp_path / "c") as other:
+            other.insert(items[10:12])
+            other.compact()
+        assert len(by_hamming(before, catalog, items[3], 20)) == 10
+        assert catalog.search(items[11], 1, "hamming")[0].path == "frames/11.fits"
