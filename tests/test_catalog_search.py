@@ -341,3 +341,17 @@ def test_tables_of_codes_that_another_wrote_since_a_search_began_lose_nothing(tm
             other.compact()
         assert len(by_hamming(before, catalog, items[3], 20)) == 10
         assert catalog.search(items[11], 1, "hamming")[0].path == "frames/11.fits"
+
+
+def test_a_graph_that_grew_since_a_search_began_is_not_asked(tmp_path, encoder, many, monkeypatch):
+    lower(monkeypatch)
+    with fh.Catalog.create(tmp_path / "c", encoder) as catalog:
+        catalog.insert(many[:1000])
+        before = catalog._current()
+        catalog.insert(many[1000:1300])
+        for metric in ("l2", "cosine"):
+            catalog.compact(metric)
+            query = many[1200].hash[np.newaxis]
+            [(_, rows)] = before.neighbours.nearest(before.table, query, metric, 5, EVERYTHING, False, 1)
+            [(_, exact)] = before.neighbours.nearest(before.table, query, metric, 5, EVERYTHING, True, 1)
+            assert rows.tolist() == exact.tolist()
