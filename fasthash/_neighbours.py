@@ -105,7 +105,7 @@ class Neighbours:
         if metric == "hamming":
             return self._nearest_codes(table, vectors, k, selection, threads)
         graph = None if exact or n <= SCANNED else self.graph(table, metric)
-        if graph is not None and graph.n_rows <= table.n:  # else a later table has got it meanwhile
+        if graph is not None and graph.n_nodes and graph.n_rows <= table.n:  # else later tables have got it meanwhile
             wanted = _wanted(table, k, selection)
             if n > _NODE * wanted:
                 return _by_graph(graph, wanted, table, vectors, metric, k, selection, threads)

@@ -355,3 +355,11 @@ def test_a_graph_that_grew_since_a_search_began_is_not_asked(tmp_path, encoder, 
             [(_, rows)] = before.neighbours.nearest(before.table, query, metric, 5, EVERYTHING, False, 1)
             [(_, exact)] = before.neighbours.nearest(before.table, query, metric, 5, EVERYTHING, True, 1)
             assert rows.tolist() == exact.tolist()
+
+
+def test_hashes_that_no_graph_can_hold_are_scanned(tmp_path, encoder, many, monkeypatch):
+    lower(monkeypatch)
+    with fh.Catalog.create(tmp_path / "c", encoder) as catalog:
+        catalog.insert([dataclasses.replace(item, hash=np.zeros(encoder.dim, "f4")) for item in many[:600]])
+        catalog.compact()
+        assert [hit.path for hit in catalog.search(many[0], 2)] == ["frames/0.fits", "frames/1.fits"]
