@@ -129,7 +129,8 @@ def test_what_does_not_fit_is_refused(catalog, items, encoder):
     for wrong in (np.zeros(encoder.dim + 1, "f4"), np.zeros(encoder.dim), np.full(encoder.dim, np.nan, "f4")):
         with pytest.raises(fh.ArgumentError, match="hash"):
             catalog.search(wrong)
-    for image in (1, -1, 10**30, 2, "frames/0.fits"):  # the first entry is no image, the first image is deleted
+    # The first entry is no image, the first image is deleted; and bytes are a path, not so many ids.
+    for image in (1, -1, 10**30, 2, "frames/0.fits", b"\x03\x04", 3.0, None, [3.0]):
         with pytest.raises(fh.ArgumentError, match="image"):
             catalog.get(image)
     for argument, value in (
