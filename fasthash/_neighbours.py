@@ -25,6 +25,7 @@ from fasthash.hamming_index import HammingIndex
 
 Ints = NDArray[np.int64]
 Hits = tuple[NDArray[Any], Ints]  # of one query: distances, rows
+NO_HITS: Hits = (np.empty(0, np.float32), np.empty(0, np.int64))
 
 SCANNED = 50_000  # up to so many rows a scan takes less than a millisecond, and is exact: they need no graph
 STALE = 8  # a graph is due when the rows that came after it exceed 1/8 of its own
@@ -101,7 +102,7 @@ class Neighbours:
         n = selection.count(table)
         k = min(k, n)
         if k == 0:
-            return [(np.empty(0, np.float32), np.empty(0, np.int64))] * len(vectors)
+            return [NO_HITS] * len(vectors)
         if metric == "hamming":
             return self._nearest_codes(table, vectors, k, selection, threads)
         graph = None if exact or n <= SCANNED else self.graph(table, metric)
@@ -267,7 +268,7 @@ def nearest_cells(
     """The k nearest of some rows of ``cells``, uint8 (n, values), by the ``chosen`` cells of the grid alone."""
     values = np.flatnonzero(np.repeat(chosen.reshape(-1), cells.shape[1] // chosen.size))
     points = np.ascontiguousarray(queries[:, values], np.float32) - _MIDDLE
-    hits: list[Hits] = [(np.empty(0, np.float32), np.empty(0, np.int64))] * len(queries)
+    hits: list[Hits] = [NO_HITS] * len(queries)
     for start in range(0, len(rows), _BLOCK):
         block = rows[start : start + _BLOCK]
         floats = cells[block].take(values, axis=1).astype(np.float32) - _MIDDLE

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from fasthash._details import CARDS, Details, cells_within, check_where, metadata_of
 from fasthash._format1 import migrate
 from fasthash._journal import DATABASE, FORMAT, START, Entry, Journal, Place, Rewritten, append, rewrite
-from fasthash._neighbours import SCANNED, Hits, Neighbours, Selection, nearest_cells
+from fasthash._neighbours import NO_HITS, SCANNED, Hits, Neighbours, Selection, nearest_cells
 from fasthash._parallel import map_jobs
 from fasthash._queries import NONE, Nearest, Query, as_interval, but_around, find, milliseconds, thinned
 from fasthash._storage import UMASK, atomic_write, sync_directory
@@ -604,7 +604,10 @@ class Catalog:
         encoder, table = self.encoder, now.table
         if isinstance(image, (int, np.integer)) and not isinstance(image, bool):
             row = int(find(table, image)[0])
-            cells = self._look_up(now, "cells")[0][row] if with_cells else None
+            cells = None
+            if with_cells:
+                grids, have_any = self._look_up(now, "cells")
+                cells = grids[row] if have_any[row] else None
             return Query(table["hashes"][row], int(table["times"][row]), cells, f"image {image}")
         if isinstance(image, Encoded):
             self._check_encoder(image)
@@ -649,8 +652,10 @@ class Catalog:
         if self.encoder.cell_grid is None:
             raise ArgumentError(f"region: images of {self.encoder.name} have no grid of cells")
         chosen = cells_within(region, *self.encoder.cell_grid)
+        if not now.table.n_live:
+            return lambda _selection, some, _k: [NO_HITS] * len(queries[some])
         cells, have_any = self._look_up(now, "cells")
-        if now.table.n and not have_any.any():
+        if not have_any.any():
             raise ArgumentError(f"region: no image of {self.path} has cells: a fasthash without regions added them")
         for query in queries:
             if query.cells is None or query.cells.size != cells.shape[1]:

@@ -188,6 +188,16 @@ def test_a_region_compares_its_cells_alone(catalog, items, region, rows, cols):
     assert hits == catalog.search(hits[0].id, 12, region=region)
 
 
+def test_a_region_of_images_without_cells_and_of_no_images(tmp_path, encoder, items):
+    with fh.Catalog.create(tmp_path / "c", encoder) as catalog:
+        assert catalog.search(items[1], region="north") == []
+        assert catalog.search_many([], region="north") == []
+        catalog.insert([items[1], dataclasses.replace(items[2], cells=None)])
+        assert [hit.id for hit in catalog.search(2, region="north")] == [2]
+        with pytest.raises(fh.ArgumentError, match="region: of the query image 3 there is only its hash"):
+            catalog.search(3, region="north")
+
+
 def test_frames_alike_in_the_north_are_found_by_the_north(tmp_path, encoder_path):
     rng = np.random.default_rng(0)
     north, south = rng.normal(0, 300, (2, 40, 80)).astype("f4"), rng.normal(0, 30, (6, 40, 80)).astype("f4")
