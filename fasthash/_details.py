@@ -121,9 +121,8 @@ def check_where(where: Mapping[str, Any]) -> None:
     for card, wanted in where.items():
         if card not in CARDS:
             raise ArgumentError(f"where: {card} is not among the header cards kept: {', '.join(CARDS)}")
-        parts = wanted if isinstance(wanted, tuple) else (wanted,)
-        numbers = all(isinstance(part, (int, float)) for part in parts)
-        if not (numbers and len(parts) in (1, 2)) and not isinstance(wanted, str):
+        parts = wanted if isinstance(wanted, tuple) and len(wanted) == 2 else (wanted,)
+        if not isinstance(wanted, str) and not all(isinstance(part, (int, float)) for part in parts):
             raise ArgumentError(f"where: {card}: expected text, a number or two of them, got {wanted!r}")
 
 

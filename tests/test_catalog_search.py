@@ -137,6 +137,7 @@ def test_what_does_not_fit_is_refused(catalog, items, encoder):
         ("where", {"NAXIS": 2}),
         ("where", {"CROTA2": [1, 2]}),
         ("where", {"CROTA2": (1, "x")}),
+        ("where", {"CROTA2": (1,)}),
         ("distinct", "soon"),
         ("region", "middle"),
         ("region", (0.4, 0.55, 0.6, 0.6)),
