@@ -119,7 +119,7 @@ class Catalog:
         self.encoder = encoder
         self._journal = Journal(path)
         self._lock = threading.RLock()  # held to look at the journal, and at what is kept of it
-        self._version: int | None = None
+        self._version: tuple[int, int] | None = None
         self._folding: threading.Thread | None = None
         self._state = self._unread(self._empty())
 
@@ -221,7 +221,13 @@ class Catalog:
         with self._lock:
             version = self._journal.version()
             if version != self._version:
-                self._state = self._read()
+                try:
+                    self._state = self._read()
+                except CorruptFileError:
+                    # Who may only read has no locks: perhaps it was written to meanwhile.
+                    if self._journal.version() == version:
+                        raise
+                    return self._current()
                 self._version = version
             return self._state
 
