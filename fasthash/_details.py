@@ -4,7 +4,7 @@ It stays in the journal until it is asked for, is then checked against the table
 """
 
 import json
-import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,7 +31,7 @@ def metadata_of(header: Mapping[str, Any]) -> str:
     for card in CARDS:
         value = header.get(card)
         value = value.item() if isinstance(value, np.generic) else value
-        if isinstance(value, (str, int)) or (isinstance(value, float) and math.isfinite(value)):
+        if isinstance(value, str) or (isinstance(value, (int, float)) and abs(value) <= sys.float_info.max):
             kept[card] = value.strip() if isinstance(value, str) else value
     return json.dumps(kept) if kept else ""
 

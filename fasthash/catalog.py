@@ -368,7 +368,9 @@ class Catalog:
         return report
 
     def _insert(self, batch: Sequence[Encoded], report: AddReport) -> None:
-        drafts = [self._draft(item) for item in batch]
+        for item in batch:
+            self._check_encoder(item)
+        drafts = [entry_of(item, self.encoder) for item in batch]
         added: list[str] = []
         known: list[str] = []
 
@@ -391,27 +393,6 @@ class Catalog:
         report.added.extend(added)
         report.known.extend(known)
         report.remarks.extend(f"{item.image.path}: {text}" for item in batch for text in remarks_on(item, self.encoder))
-
-    def _draft(self, item: Encoded) -> Entry:
-        """The entry of an image, but for its number."""
-        image = item.image
-        self._check_encoder(item)
-        vector = as_vectors("hash", item.hash, self.encoder.dim)
-        try:
-            digest = bytes.fromhex(image.digest)
-        except (TypeError, ValueError):
-            digest = b""
-        if len(digest) != 16:
-            raise ArgumentError(f"{image.path}: expected a digest of 16 bytes, hexadecimal, got {image.digest!r}")
-        time = None if np.isnat(image.time) else milliseconds(image.time)
-        grid = self.encoder.cell_grid or (0, 0)
-        cells = None if item.cells is None else np.asarray(item.cells)
-        if cells is not None and (cells.dtype != np.uint8 or not grid[0] or cells.size % (grid[0] * grid[1])):
-            raise ArgumentError(f"{image.path}: cells: expected uint8 for {grid}, got {cells.dtype} {cells.shape}")
-        hash_ = vector.astype("<f4").tobytes()
-        path, metadata = _storable(image.path), metadata_of(image.header)
-        label, blob = _as_label(item.label), None if cells is None else cells.tobytes()
-        return Entry(0, "add", None, path, digest, time, label, metadata, hash_, blob)
 
     def _check_encoder(self, item: Encoded) -> None:
         if item.encoder and item.encoder != self.encoder.fingerprint:
@@ -709,6 +690,27 @@ def _as_cells(blob: bytes | None) -> NDArray[np.uint8] | None:
     return np.frombuffer(blob, np.uint8) if blob else None
 
 
+def entry_of(item: Encoded, encoder: Encoder) -> Entry:
+    """What the journal says of an image, but for the number; raises ArgumentError where it may not say so."""
+    image = item.image
+    vector = as_vectors("hash", item.hash, encoder.dim)
+    try:
+        digest = bytes.fromhex(image.digest)
+    except (TypeError, ValueError):
+        digest = b""
+    if len(digest) != 16:
+        raise ArgumentError(f"{image.path}: expected a digest of 16 bytes, hexadecimal, got {image.digest!r}")
+    time = None if np.isnat(image.time) else milliseconds(image.time)
+    grid = encoder.cell_grid or (0, 0)
+    cells = None if item.cells is None else np.asarray(item.cells)
+    if cells is not None and (cells.dtype != np.uint8 or not grid[0] or cells.size % (grid[0] * grid[1])):
+        raise ArgumentError(f"{image.path}: cells: expected uint8 for {grid}, got {cells.dtype} {cells.shape}")
+    hash_ = vector.astype("<f4").tobytes()
+    path, metadata = _storable(image.path), metadata_of(image.header)
+    label, blob = _as_label(item.label), None if cells is None else cells.tobytes()
+    return Entry(0, "add", None, path, digest, time, label, metadata, hash_, blob)
+
+
 def _as_label(label: Any) -> str:
     if not isinstance(label, str) or any("\ud800" <= c <= "\udfff" for c in label):
         raise ArgumentError(f"label: expected text, got {label!r}")
@@ -720,7 +722,10 @@ def _storable(path: str) -> str | bytes:
     try:
         path.encode()
     except UnicodeEncodeError:
-        return os.fsencode(path)
+        try:
+            return os.fsencode(path)
+        except UnicodeEncodeError:
+            raise ArgumentError(f"path: no file has a name like {path!r}") from None
     return path
 
 
