@@ -229,7 +229,7 @@ def _search(args: argparse.Namespace) -> None:
         return
     print(f"{'rank':>4}  {'distance':>10}  {'time (UTC)':<23}  {'label':<8}  path")
     for hit in hits:
-        print(f"{hit.rank:>4}  {hit.distance:>10.5g}  {hit.time:<23}  {hit.label:<8}  {printable(hit.path)}")
+        print(f"{hit.rank:>4}  {hit.distance:>10.5g}  {hit.time:<23}  {printable(hit.label):<8}  {printable(hit.path)}")
 
 
 def _id_or_path(text: str) -> int | str:
