@@ -255,9 +255,9 @@ class Watch:
                 continue  # it was taken away again
             else:
                 self._say(f"quarantined: {entry['reason']}")
+            self._outcomes[entry["outcome"]] += 1
             if "answer" in entry:
                 self._on_answer(entry["answer"])
             noted.append((arrival, entry.get("reason", "")))
-            self._outcomes[entry["outcome"]] += 1
         # Last: what a crash keeps from being noted is done again, not missed.
         self._ledger.note(noted)
