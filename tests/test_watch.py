@@ -17,7 +17,7 @@ import pytest
 from faults import damaged
 
 import fasthash as fh
-from fasthash import _arrivals
+from fasthash import _arrivals, _inotify
 from fasthash._arrivals import Arrival, Arrivals
 from fasthash.cli import main
 from fasthash.watch import LEDGER, Ledger, Settings, Watch
@@ -328,6 +328,21 @@ def test_a_scan_takes_no_file_twice_and_waits_until_it_stands_still(folder):
     time.sleep(0.25)
     arrivals.look()
     assert arrivals.waiting == 0
+
+
+def test_any_number_of_folders_may_come_while_there_is_no_room(folder, monkeypatch):
+    arrivals = Arrivals(str(folder), lambda _: False, 60, print)
+    arrivals.look()
+    (folder / "new").mkdir()
+    put(folder / "new", 1)
+    came = _inotify.Event(_inotify.CREATE | _inotify.IS_FOLDER, str(folder), "new")
+    with monkeypatch.context() as patch:
+        patch.setattr(_inotify.Inotify, "read", lambda _: [came] * 300_000)
+        patch.setattr(_arrivals, "CAPACITY", 0)
+        arrivals.look()
+    wait_until(lambda: arrivals.look() > 0)
+    assert arrivals.waiting == 1
+    arrivals.close()
 
 
 # ---- the command -----------------------------------------------------------------------------------------------------
