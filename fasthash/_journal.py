@@ -270,7 +270,8 @@ def seal(before: bytes, entry: Entry) -> bytes:
 
 def as_ours(path: Path, error: sqlite3.DatabaseError) -> FastHashError:
     """The error to raise for one of SQLite's; a damaged file may look like one that lacks a table."""
-    damaged = not isinstance(error, sqlite3.OperationalError) or str(error).startswith(("no such", "Could not decode"))
+    looks = ("no such", "Could not decode", "unsupported file format")
+    damaged = not isinstance(error, sqlite3.OperationalError) or str(error).startswith(looks)
     return (CorruptFileError if damaged else FastHashError)(f"{path}: {error}")
 
 

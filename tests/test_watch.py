@@ -259,11 +259,24 @@ def test_a_worker_killed_from_outside_costs_nothing(folder, catalog):
     assert watch.metrics().quarantined == 0
 
 
-def test_a_damaged_ledger_costs_no_row(folder, catalog, tmp_path):
+def changed(data, place, new):
+    return data[:place] + new + data[place + len(new) :]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda _: b"no database",
+        lambda data: changed(data, 47, b"\7"),  # the format of its schema
+        lambda data: changed(data, data.rfind(b"0001.npy"), b"0009.npy"),  # its index alone
+    ],
+)
+def test_a_damaged_ledger_costs_no_row(folder, catalog, tmp_path, damage):
     expected = [put(folder, n) for n in range(3)]
     with watching(folder, catalog) as watch:
         wait_until(lambda: watch.metrics().added == 3)
-    (tmp_path / "catalog" / LEDGER).write_bytes(b"no database")
+    ledger = tmp_path / "catalog" / LEDGER
+    ledger.write_bytes(damage(ledger.read_bytes()))
     with watching(folder, catalog) as watch:
         wait_until(lambda: watch.metrics().known == 3)
     assert "was damaged" in watch.said[0]
