@@ -598,7 +598,7 @@ class Catalog:
             return Query(table["hashes"][row], int(table["times"][row]), cells, f"image {image}")
         if isinstance(image, Encoded):
             self._check_encoder(image)
-            vector = as_vectors("image: its hash", image.hash, encoder.dim)[0]
+            vector = _as_hash("image: its hash", image.hash, encoder)
             return Query(vector, milliseconds(image.image.time), image.cells, image.image.path or "image")
         if isinstance(image, np.ndarray) and image.ndim == 1:
             return Query(as_vectors("image: a hash", image, encoder.dim)[0], NO_TIME, None, "hash")
@@ -693,7 +693,7 @@ def _as_cells(blob: bytes | None) -> NDArray[np.uint8] | None:
 def entry_of(item: Encoded, encoder: Encoder) -> Entry:
     """What the journal says of an image, but for the number; raises ArgumentError where it may not say so."""
     image = item.image
-    vector = as_vectors("hash", item.hash, encoder.dim)
+    vector = _as_hash("hash", item.hash, encoder)
     try:
         digest = bytes.fromhex(image.digest)
     except (TypeError, ValueError):
@@ -709,6 +709,13 @@ def entry_of(item: Encoded, encoder: Encoder) -> Entry:
     path, metadata = _storable(image.path), metadata_of(image.header)
     label, blob = _as_label(item.label), None if cells is None else cells.tobytes()
     return Entry(0, "add", None, path, digest, time, label, metadata, hash_, blob)
+
+
+def _as_hash(name: str, value: Any, encoder: Encoder) -> NDArray[np.float32]:
+    vectors = as_vectors(name, value, encoder.dim)
+    if len(vectors) != 1:
+        raise ArgumentError(f"{name}: expected one vector, got {len(vectors)}")
+    return vectors[0]
 
 
 def _as_label(label: Any) -> str:
