@@ -431,6 +431,14 @@ def test_a_damaged_catalog_of_format_1_is_left_as_it_is(tmp_path, encoder, items
         assert connection.execute("SELECT path, time FROM images").fetchall() == [("a.fits", 6)]
 
 
+def test_a_catalog_of_a_later_format_is_named(catalog):
+    catalog.close()
+    with closing(sqlite3.connect(catalog.path / "catalog.sqlite")) as connection:
+        connection.execute("PRAGMA user_version = 3")
+    with pytest.raises(fh.CorruptFileError, match="catalog format 3; this fasthash reads 2"):
+        fh.Catalog.open(catalog.path)
+
+
 def test_a_folder_that_cannot_be_written_is_searched(catalog, items, monkeypatch):
     """The superuser may write everywhere, so the refusal is played."""
     catalog.close()
