@@ -180,6 +180,18 @@ def test_an_image_is_no_answer_to_itself_and_one_without_a_time_says_so(folder, 
     assert "no known time" in watch.answers[0]["error"]
 
 
+def test_what_a_file_was_before_takes_no_place_of_an_answer(folder, catalog):
+    with fh.Catalog.open(catalog) as opened:
+        opened.add([put(folder, n) for n in range(3)])
+    pixels = np.random.default_rng(9).normal(0, 200, (16, 16)).astype("f4")
+    with watching(folder, catalog, answer=2) as watch:
+        for version in range(4):
+            np.save(folder / ".latest.npy", pixels + version / 100)
+            (folder / ".latest.npy").rename(folder / "latest.npy")
+            wait_until(lambda version=version: sum("latest" in each["query"] for each in watch.answers) == version + 1)
+    assert all(len(answer["results"]) == 2 for answer in watch.answers if "latest" in answer["query"])
+
+
 # ---- what goes wrong -------------------------------------------------------------------------------------------------
 
 
