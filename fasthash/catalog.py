@@ -196,10 +196,10 @@ class Catalog:
         return catalog
 
     def close(self) -> None:
-        """Close the files; what was added stays. Waits for a graph that is being built."""
+        """Close the files; what was added stays. Waits for changes under way, and for a graph that is being built."""
         if self._folding is not None:
             self._folding.join()
-        with self._lock:
+        with self._journal.writing, self._lock:
             self._journal.close()
 
     def __enter__(self) -> "Catalog":

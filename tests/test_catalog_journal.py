@@ -8,6 +8,8 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import numpy as np
@@ -365,6 +367,32 @@ def test_compact_drops_what_was_deleted_and_keeps_the_rest(catalog, items):
         assert catalog.get("frames/40.fits").id > 81  # no number comes twice
     assert (catalog.path / "catalog.sqlite").stat().st_size < size / 2
     assert b"frames/30.fits" not in (catalog.path / "catalog.sqlite").read_bytes()
+
+
+def test_closing_waits_for_what_is_being_written(catalog, items, monkeypatch):
+    written, go_on = threading.Event(), threading.Event()
+    survivors = module.Catalog._survivors
+
+    def slowly(*arguments):
+        written.set()
+        assert go_on.wait(10)
+        yield from survivors(*arguments)
+
+    monkeypatch.setattr(module.Catalog, "_survivors", slowly)
+    catalog.delete(items[5].image.path)
+    n = len(catalog)
+    with ThreadPoolExecutor() as pool:
+        compacted = pool.submit(catalog.compact)
+        assert written.wait(10)
+        closed = pool.submit(catalog.close)
+        time.sleep(0.2)
+        assert not closed.done()
+        go_on.set()
+        closed.result(10)
+        assert compacted.exception(10) is None or "closed" in str(compacted.exception())
+    with fh.Catalog.open(catalog.path) as opened:
+        assert len(opened) == n
+        assert opened._current().table.n_dead == 0
 
 
 def test_compact_changes_nothing_in_a_damaged_journal(catalog):
