@@ -143,7 +143,7 @@ class Catalog:
         target = Path(path)
         if not isinstance(encoder, Encoder):
             encoder = load_encoder(encoder)
-        if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        if not is_free(target):
             raise FastHashError(f"{target}: exists already; a catalog is added to with `fasthash add`")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -734,6 +734,12 @@ def _storable(path: str) -> str | bytes:
         except UnicodeEncodeError:
             raise ArgumentError(f"path: no file has a name like {path!r}") from None
     return path
+
+
+def is_free(path: str | os.PathLike[str]) -> bool:
+    """Whether a catalog could be made here: nothing is, or an empty folder."""
+    target = Path(path)
+    return not target.exists() or (target.is_dir() and not any(target.iterdir()))
 
 
 def remarks_on(item: Encoded, encoder: Encoder) -> Iterator[str]:
