@@ -20,10 +20,10 @@ def migrate(folder: Path) -> None:
     path = folder / DATABASE
     with contextlib.closing(connect(path, frozen_state(path))) as connection:
         try:
-            if connection.execute("PRAGMA user_version").fetchone()[0] == FORMAT:
+            if _format_of(connection, folder) == FORMAT:
                 return
             connection.execute("BEGIN IMMEDIATE")
-            if connection.execute("PRAGMA user_version").fetchone()[0] == FORMAT:  # another process was first
+            if _format_of(connection, folder) == FORMAT:  # another process was first
                 return
             about = dict(connection.execute("SELECT key, value FROM about"))
             if about.get("format") != "1" or not {"encoder", "name"} <= set(about):
@@ -36,6 +36,14 @@ def migrate(folder: Path) -> None:
             if "readonly" in str(error):
                 raise FastHashError(f"{folder}: catalog format 1, to be opened once where it can be written") from error
             raise as_ours(path, error) from error
+
+
+def _format_of(connection: sqlite3.Connection, folder: Path) -> int:
+    """The format that a database says it is of; format 1 says nothing. Raises CorruptFileError for a later one."""
+    number: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    if number > FORMAT:
+        raise CorruptFileError(f"{folder}: catalog format {number}; this fasthash reads {FORMAT}")
+    return number
 
 
 def _entries(connection: sqlite3.Connection, path: Path, about: dict[str, str]) -> Iterator[Entry]:

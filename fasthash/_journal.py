@@ -86,7 +86,7 @@ class Journal:
         self._times_opened = 0
         self._open_reader()
         self._writer: sqlite3.Connection | None = None
-        self._writing = threading.RLock()
+        self.writing = threading.RLock()  # held to write, and taken before any other lock
 
     @classmethod
     def create(cls, folder: Path, encoder: str, name: str) -> None:
@@ -106,10 +106,12 @@ class Journal:
         self._times_opened += 1
 
     def close(self) -> None:
-        self._frozen = None
-        self._reader.close()
-        if self._writer is not None:
-            self._writer.close()
+        """Close the files, once nobody writes any more: SQLite does not survive losing them in the midst of it."""
+        with self.writing:
+            self._frozen = None
+            self._reader.close()
+            if self._writer is not None:
+                self._writer.close()
 
     # ---- reading
 
@@ -173,7 +175,7 @@ class Journal:
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Nobody else writes, in any process; all that was written in it is on the disk at its end, or nothing."""
-        with self._writing, self._guarded():
+        with self.writing, self._guarded():
             if self._writer is None:
                 self._writer = connect(self.path, frozen_state(self.path))
             self._writer.execute("BEGIN IMMEDIATE")
@@ -187,7 +189,7 @@ class Journal:
 
     def shrink(self) -> None:
         """Give the room of what was dropped back to the file system."""
-        with self._writing, self._guarded():
+        with self.writing, self._guarded():
             if self._writer is not None:
                 self._writer.execute("VACUUM")
 
@@ -273,7 +275,8 @@ def seal(before: bytes, entry: Entry) -> bytes:
 
 def as_ours(path: Path, error: sqlite3.DatabaseError) -> FastHashError:
     """The error to raise for one of SQLite's; a damaged file may look like one that lacks a table."""
-    damaged = not isinstance(error, sqlite3.OperationalError) or str(error).startswith(("no such", "Could not decode"))
+    looks = ("no such", "Could not decode", "unsupported file format")
+    damaged = not isinstance(error, sqlite3.OperationalError) or str(error).startswith(looks)
     return (CorruptFileError if damaged else FastHashError)(f"{path}: {error}")
 
 

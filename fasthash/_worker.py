@@ -123,9 +123,13 @@ def _answer(catalog: Any, settings: Settings, item: Any) -> dict[str, Any]:
     from fasthash.times import format_time
 
     query = {"query": item.image.path, "time": format_time(item.image.time), "metric": settings.metric}
-    try:
-        hits = catalog.search(item, settings.answer + 1, settings.metric, settings.exclude_within or None)
-    except FastHashError as error:  # the query has no time to exclude around
-        return {**query, "error": str(error)}
-    others = [asdict(hit) for hit in hits if hit.path != item.image.path][: settings.answer]
-    return {**query, "results": [{**hit, "rank": rank} for rank, hit in enumerate(others, start=1)]}
+    wanted = settings.answer + 1
+    while True:
+        try:
+            hits = catalog.search(item, wanted, settings.metric, settings.exclude_within or None)
+        except FastHashError as error:  # the query has no time to exclude around
+            return {**query, "error": str(error)}
+        others = [asdict(hit) for hit in hits if hit.path != item.image.path][: settings.answer]
+        if len(others) == settings.answer or len(hits) < wanted:
+            return {**query, "results": [{**hit, "rank": rank} for rank, hit in enumerate(others, start=1)]}
+        wanted *= 4  # the file is in the catalog more than once, as it was before

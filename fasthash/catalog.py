@@ -145,7 +145,7 @@ class Catalog:
         target = Path(path)
         if not isinstance(encoder, Encoder):
             encoder = load_encoder(encoder)
-        if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        if not is_free(target):
             raise FastHashError(f"{target}: exists already; a catalog is added to with `fasthash add`")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -198,10 +198,10 @@ class Catalog:
         return catalog
 
     def close(self) -> None:
-        """Close the files; what was added stays. Waits for a graph that is being built."""
+        """Close the files; what was added stays. Waits for changes under way, and for a graph that is being built."""
         if self._folding is not None:
             self._folding.join()
-        with self._lock:
+        with self._journal.writing, self._lock:
             self._journal.close()
 
     def __enter__(self) -> "Catalog":
@@ -603,7 +603,7 @@ class Catalog:
             return Query(table["hashes"][row], int(table["times"][row]), cells, f"image {image}")
         if isinstance(image, Encoded):
             self._check_encoder(image)
-            vector = as_vectors("image: its hash", image.hash, encoder.dim)[0]
+            vector = _as_hash("image: its hash", image.hash, encoder)
             return Query(vector, milliseconds(image.image.time), image.cells, image.image.path or "image")
         if isinstance(image, np.ndarray) and image.ndim == 1:
             return Query(as_vectors("image: a hash", image, encoder.dim)[0], NO_TIME, None, "hash")
@@ -698,7 +698,7 @@ def _as_cells(blob: bytes | None) -> NDArray[np.uint8] | None:
 def entry_of(item: Encoded, encoder: Encoder) -> Entry:
     """What the journal says of an image, but for the number; raises ArgumentError where it may not say so."""
     image = item.image
-    vector = as_vectors("hash", item.hash, encoder.dim)
+    vector = _as_hash("hash", item.hash, encoder)
     try:
         digest = bytes.fromhex(image.digest)
     except (TypeError, ValueError):
@@ -714,6 +714,13 @@ def entry_of(item: Encoded, encoder: Encoder) -> Entry:
     path, metadata = _storable(image.path), metadata_of(image.header)
     label, blob = _as_label(item.label), None if cells is None else cells.tobytes()
     return Entry(0, "add", None, path, digest, time, label, metadata, hash_, blob)
+
+
+def _as_hash(name: str, value: Any, encoder: Encoder) -> NDArray[np.float32]:
+    vectors = as_vectors(name, value, encoder.dim)
+    if len(vectors) != 1:
+        raise ArgumentError(f"{name}: expected one vector, got {len(vectors)}")
+    return vectors[0]
 
 
 def _as_label(label: Any) -> str:
@@ -732,6 +739,12 @@ def _storable(path: str) -> str | bytes:
         except UnicodeEncodeError:
             raise ArgumentError(f"path: no file has a name like {path!r}") from None
     return path
+
+
+def is_free(path: str | os.PathLike[str]) -> bool:
+    """Whether a catalog could be made here: nothing is, or an empty folder."""
+    target = Path(path)
+    return not target.exists() or (target.is_dir() and not any(target.iterdir()))
 
 
 def remarks_on(item: Encoded, encoder: Encoder) -> Iterator[str]:

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasthash._storage import atomic_write
-from fasthash.catalog import AddReport, Catalog, entry_of
+from fasthash.catalog import AddReport, Catalog, entry_of, is_free
 from fasthash.encoder import Encoded, Encoder, load_encoder, shipped_encoders
 from fasthash.errors import ArgumentError, EncoderError, FastHashError, MissingDependencyError, ReadError
 from fasthash.io import Image
@@ -141,7 +141,7 @@ def import_table(path: str | Path, catalog: str | Path, encoder: str | Path | No
         Where the hashes are another encoder's.
     """
     table = _read_table(path)
-    if Path(catalog).exists():
+    if not is_free(catalog):
         with Catalog.open(catalog) as target:
             return _insert(_checked(table, target.encoder, path), target)
     made_by = _encoder_of(table, path, encoder)

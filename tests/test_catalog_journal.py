@@ -8,6 +8,8 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import numpy as np
@@ -367,6 +369,32 @@ def test_compact_drops_what_was_deleted_and_keeps_the_rest(catalog, items):
     assert b"frames/30.fits" not in (catalog.path / "catalog.sqlite").read_bytes()
 
 
+def test_closing_waits_for_what_is_being_written(catalog, items, monkeypatch):
+    written, go_on = threading.Event(), threading.Event()
+    survivors = module.Catalog._survivors
+
+    def slowly(*arguments):
+        written.set()
+        assert go_on.wait(10)
+        yield from survivors(*arguments)
+
+    monkeypatch.setattr(module.Catalog, "_survivors", slowly)
+    catalog.delete(items[5].image.path)
+    n = len(catalog)
+    with ThreadPoolExecutor() as pool:
+        compacted = pool.submit(catalog.compact)
+        assert written.wait(10)
+        closed = pool.submit(catalog.close)
+        time.sleep(0.2)
+        assert not closed.done()
+        go_on.set()
+        closed.result(10)
+        assert compacted.exception(10) is None or "closed" in str(compacted.exception())
+    with fh.Catalog.open(catalog.path) as opened:
+        assert len(opened) == n
+        assert opened._current().table.n_dead == 0
+
+
 def test_compact_changes_nothing_in_a_damaged_journal(catalog):
     catalog.delete("frames/1.fits")
     with closing(sqlite3.connect(catalog.path / "catalog.sqlite")) as connection, connection:
@@ -431,6 +459,14 @@ def test_a_damaged_catalog_of_format_1_is_left_as_it_is(tmp_path, encoder, items
             fh.Catalog.open(tmp_path / "c")
     with closing(sqlite3.connect(tmp_path / "c" / "catalog.sqlite")) as connection:
         assert connection.execute("SELECT path, time FROM images").fetchall() == [("a.fits", 6)]
+
+
+def test_a_catalog_of_a_later_format_is_named(catalog):
+    catalog.close()
+    with closing(sqlite3.connect(catalog.path / "catalog.sqlite")) as connection:
+        connection.execute("PRAGMA user_version = 3")
+    with pytest.raises(fh.CorruptFileError, match="catalog format 3; this fasthash reads 2"):
+        fh.Catalog.open(catalog.path)
 
 
 def test_a_folder_that_cannot_be_written_is_searched(catalog, items, monkeypatch):

@@ -152,6 +152,11 @@ def test_what_does_not_fit_is_refused(catalog, items, encoder):
     for cells in (items[1].cells[:, :, 0].astype(float), items[1].cells[:4, 0, 0]):
         with pytest.raises(fh.ArgumentError, match="cells"):
             catalog.insert([dataclasses.replace(items[1], cells=cells)])
+    for count in (0, 2):  # they would be in the journal for good
+        several = dataclasses.replace(items[1], hash=np.zeros((count, encoder.dim), "f4"))
+        for use in (catalog.search, lambda item: catalog.insert([item])):
+            with pytest.raises(fh.ArgumentError, match=f"hash: expected one vector, got {count}"):
+                use(several)
     no_digest = dataclasses.replace(items[1], image=dataclasses.replace(items[1].image, digest=""))
     with pytest.raises(fh.ArgumentError, match="digest"):
         catalog.insert([no_digest])

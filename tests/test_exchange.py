@@ -99,6 +99,7 @@ def test_an_edited_table_is_taken_without_its_checksums_only(catalog, tmp_path):
         return table[::-1]
 
     export_table(catalog, tmp_path / "rows.xml")
+    (tmp_path / "copy").mkdir()  # an empty folder is no catalog yet
     with pytest.raises(fh.ReadError, match=r"edited\.xml: row 1 .*does not fit its checksum"):
         import_table(edited(tmp_path / "rows.xml", tmp_path / "edited.xml", relabel), tmp_path / "copy")
     import_table(edited(tmp_path / "rows.xml", tmp_path / "edited.xml", relabel_openly), tmp_path / "copy")

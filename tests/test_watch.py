@@ -182,6 +182,18 @@ def test_an_image_is_no_answer_to_itself_and_one_without_a_time_says_so(folder, 
     assert "no known time" in watch.answers[0]["error"]
 
 
+def test_what_a_file_was_before_takes_no_place_of_an_answer(folder, catalog):
+    with fh.Catalog.open(catalog) as opened:
+        opened.add([put(folder, n) for n in range(3)])
+    pixels = np.random.default_rng(9).normal(0, 200, (16, 16)).astype("f4")
+    with watching(folder, catalog, answer=2) as watch:
+        for version in range(4):
+            np.save(folder / ".latest.npy", pixels + version / 100)
+            (folder / ".latest.npy").rename(folder / "latest.npy")
+            wait_until(lambda version=version: sum("latest" in each["query"] for each in watch.answers) == version + 1)
+    assert all(len(answer["results"]) == 2 for answer in watch.answers if "latest" in answer["query"])
+
+
 # ---- what goes wrong -------------------------------------------------------------------------------------------------
 
 
@@ -261,11 +273,24 @@ def test_a_worker_killed_from_outside_costs_nothing(folder, catalog):
     assert watch.metrics().quarantined == 0
 
 
-def test_a_damaged_ledger_costs_no_row(folder, catalog, tmp_path):
+def changed(data, place, new):
+    return data[:place] + new + data[place + len(new) :]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda _: b"no database",
+        lambda data: changed(data, 47, b"\7"),  # the format of its schema
+        lambda data: changed(data, data.rfind(b"0001.npy"), b"0009.npy"),  # its index alone
+    ],
+)
+def test_a_damaged_ledger_costs_no_row(folder, catalog, tmp_path, damage):
     expected = [put(folder, n) for n in range(3)]
     with watching(folder, catalog) as watch:
         wait_until(lambda: watch.metrics().added == 3)
-    (tmp_path / "catalog" / LEDGER).write_bytes(b"no database")
+    ledger = tmp_path / "catalog" / LEDGER
+    ledger.write_bytes(damage(ledger.read_bytes()))
     with watching(folder, catalog) as watch:
         wait_until(lambda: watch.metrics().known == 3)
     assert "was damaged" in watch.said[0]

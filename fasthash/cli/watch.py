@@ -59,7 +59,7 @@ def _seconds(text: str) -> float:
 
 
 def _watch(args: argparse.Namespace) -> None:
-    from fasthash.catalog import Catalog
+    from fasthash.catalog import Catalog, is_free
     from fasthash.watch import Settings, Watch
 
     if args.answer < 0:
@@ -68,7 +68,7 @@ def _watch(args: argparse.Namespace) -> None:
         parse_span("--exclude-within", args.exclude_within)
     if not Path(args.folder).is_dir():
         raise FastHashError(f"{args.folder}: no such folder")
-    if args.encoder and not Path(args.catalog).exists():
+    if args.encoder and is_free(args.catalog):
         Catalog.create(args.catalog, args.encoder).close()
     settings = Settings(
         args.catalog,
