@@ -38,8 +38,9 @@ class BuildNative(build_ext):
             self.run_command("build_py")
         compiled = package / "fasthash" / "_compiled"
         shutil.rmtree(compiled, ignore_errors=True)
-        # Kept as if for a user whose cache folder this is.
-        environment = {**os.environ, "XDG_CACHE_HOME": str(compiled), "PYTHONPATH": str(package)}
+        # Kept as if for a user whose cache folder this is. What the build requires lies in a folder of pip's own.
+        paths = os.pathsep.join([str(package), *sys.path])
+        environment = {**os.environ, "XDG_CACHE_HOME": str(compiled), "PYTHONPATH": paths}
         subprocess.run([sys.executable, "-m", "fasthash._compile"], cwd=package, env=environment, check=True)
 
 

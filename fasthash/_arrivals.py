@@ -7,8 +7,9 @@ Where the kernel tells of files that were closed or moved in, these need not wai
 import os
 import stat
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from itertools import chain, islice
+from itertools import islice
 from typing import NamedTuple
 
 from fasthash import _inotify
@@ -63,7 +64,7 @@ class Arrivals:
         self._growing: dict[str, tuple[Arrival, float]] = {}  # and when it is due, by the monotonic clock, in order
         self._whole: dict[str, Arrival] = {}
         self._taken: dict[str, Arrival] = {}
-        self._scan: Iterator[str] | None = None
+        self._walks: deque[Iterator[str]] = deque()  # of the scan under way, and through folders that came since
         self._scan_at = self._scan_from = 0.0
         try:
             self._inotify = _inotify.Inotify()
@@ -91,7 +92,7 @@ class Arrivals:
         self._scan_on()
         now = time.monotonic()
         self._let_settle(now)
-        due = self._scan_at if self._scan is None else now
+        due = now if self._walks else self._scan_at
         if self.waiting >= CAPACITY:
             due = now + self._poll
         return max(0.0, min([due, *(at for _, at in islice(self._growing.values(), 1))]) - now)
@@ -117,7 +118,7 @@ class Arrivals:
                 self._scan_at = 0.0
             elif event.mask & _inotify.IS_FOLDER:
                 if event.mask & (_inotify.CREATE | _inotify.MOVED_TO) and not event.name.startswith("."):
-                    self._scan = chain(self._scan or (), self._walk(path))
+                    self._walks.append(self._walk(path))
             elif event.mask & (_inotify.CLOSE_WRITE | _inotify.MOVED_TO) and is_image_name(event.name):
                 if self.waiting >= CAPACITY:
                     self._scan_at = 0.0
@@ -128,12 +129,15 @@ class Arrivals:
     def _scan_on(self) -> None:
         """Go on with the scan under way, or begin one where it is time, as long as there is room."""
         now = time.monotonic()
-        if self._scan is None and now >= self._scan_at:
-            self._scan, self._scan_from, self._scan_at = self._walk(self.folder), now, float("inf")
-        while self._scan is not None and self.waiting < CAPACITY and time.monotonic() < now + _SLICE:
-            path = next(self._scan, None)
+        if not self._walks and now >= self._scan_at:
+            self._walks.append(self._walk(self.folder))
+            self._scan_from, self._scan_at = now, float("inf")
+        while self._walks and self.waiting < CAPACITY and time.monotonic() < now + _SLICE:
+            path = next(self._walks[0], None)
             if path is None:
-                self._scan = None
+                self._walks.popleft()
+                if self._walks:
+                    continue
                 now = time.monotonic()
                 self._scan_at = min(self._scan_at, now + max(self._poll, _REST * (now - self._scan_from)))
             elif path not in self._growing and (arrival := self._news(path)) is not None:

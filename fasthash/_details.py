@@ -4,7 +4,7 @@ It stays in the journal until it is asked for, is then checked against the table
 """
 
 import json
-import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,7 +31,7 @@ def metadata_of(header: Mapping[str, Any]) -> str:
     for card in CARDS:
         value = header.get(card)
         value = value.item() if isinstance(value, np.generic) else value
-        if isinstance(value, (str, int)) or (isinstance(value, float) and math.isfinite(value)):
+        if isinstance(value, str) or (isinstance(value, (int, float)) and abs(value) <= sys.float_info.max):
             kept[card] = value.strip() if isinstance(value, str) else value
     return json.dumps(kept) if kept else ""
 
@@ -121,9 +121,8 @@ def check_where(where: Mapping[str, Any]) -> None:
     for card, wanted in where.items():
         if card not in CARDS:
             raise ArgumentError(f"where: {card} is not among the header cards kept: {', '.join(CARDS)}")
-        parts = wanted if isinstance(wanted, tuple) else (wanted,)
-        numbers = all(isinstance(part, (int, float)) for part in parts)
-        if not (numbers and len(parts) in (1, 2)) and not isinstance(wanted, str):
+        parts = wanted if isinstance(wanted, tuple) and len(wanted) == 2 else (wanted,)
+        if not isinstance(wanted, str) and not all(isinstance(part, (int, float)) for part in parts):
             raise ArgumentError(f"where: {card}: expected text, a number or two of them, got {wanted!r}")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fasthash._journal import DATABASE, FORMAT, Entry, as_ours, connect, create_entry, fill
+from fasthash._journal import DATABASE, FORMAT, Entry, as_ours, connect, create_entry, fill, frozen_state
 from fasthash.errors import CorruptFileError, FastHashError
 
 
@@ -18,7 +18,7 @@ def migrate(folder: Path) -> None:
     Raises CorruptFileError, naming the first row that is not as it was written.
     """
     path = folder / DATABASE
-    with contextlib.closing(connect(path)) as connection:
+    with contextlib.closing(connect(path, frozen_state(path))) as connection:
         try:
             if connection.execute("PRAGMA user_version").fetchone()[0] == FORMAT:
                 return

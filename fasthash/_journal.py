@@ -83,20 +83,30 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self.path = folder / DATABASE
         self._mark = folder / MARK
-        self._reader = connect(self.path)
+        self._times_opened = 0
+        self._open_reader()
         self._writer: sqlite3.Connection | None = None
         self._writing = threading.RLock()
 
     @classmethod
     def create(cls, folder: Path, encoder: str, name: str) -> None:
         """Make the files of a journal in an empty folder, for hashes of an encoder: its fingerprint and its name."""
-        with contextlib.closing(connect(folder / DATABASE)) as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            fill(connection, [create_entry(encoder, name)])
-            connection.execute("COMMIT")
+        with contextlib.closing(connect(folder / DATABASE, None)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                fill(connection, [create_entry(encoder, name)])
+                connection.execute("COMMIT")
+            except sqlite3.DatabaseError as error:
+                raise as_ours(folder / DATABASE, error) from error
         (folder / MARK).write_bytes(bytes(2 * _SLOT.size))  # whatever happens to the disk, there is room for it
 
+    def _open_reader(self) -> None:
+        self._frozen = frozen_state(self.path)
+        self._reader = connect(self.path, self._frozen)
+        self._times_opened += 1
+
     def close(self) -> None:
+        self._frozen = None
         self._reader.close()
         if self._writer is not None:
             self._writer.close()
@@ -111,10 +121,13 @@ class Journal:
         about: dict[str, Any] = json.loads(first[0].metadata or "")
         return about
 
-    def version(self) -> int:
-        """A number that is another one once any process has written."""
+    def version(self) -> tuple[int, int]:
+        """Numbers that are others once any process has written."""
+        if self._frozen is not None and frozen_state(self.path) != self._frozen:
+            self._reader.close()
+            self._open_reader()
         with self._guarded():
-            return int(self._reader.execute("PRAGMA data_version").fetchone()[0])
+            return self._times_opened, int(self._reader.execute("PRAGMA data_version").fetchone()[0])
 
     def after(self, place: Place) -> Iterator[tuple[Entry, Place]]:
         """The entries that follow a place, each with its own, as they were when the first of them was read.
@@ -162,7 +175,7 @@ class Journal:
         """Nobody else writes, in any process; all that was written in it is on the disk at its end, or nothing."""
         with self._writing, self._guarded():
             if self._writer is None:
-                self._writer = connect(self.path)
+                self._writer = connect(self.path, frozen_state(self.path))
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 yield self._writer
@@ -275,9 +288,18 @@ def _check(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=8).digest()
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    # WAL needs to write beside the database; where one may only read, nobody writes, and SQLite need not look for it.
-    frozen = path.exists() and not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists()
+def frozen_state(path: Path) -> tuple[int, int, int] | None:
+    """How a database is that one may only read, and that nobody writes to at the moment; None of any other."""
+    if not path.exists() or os.access(path.parent, os.W_OK) or Path(f"{path}-wal").exists():
+        return None
+    about = path.stat()
+    return about.st_ino, about.st_mtime_ns, about.st_size
+
+
+def connect(path: Path, frozen: tuple[int, int, int] | None) -> sqlite3.Connection:
+    """Open a database, or make one; ``frozen``: its `frozen_state`."""
+    # WAL needs to write beside the database. Where one may not, SQLite is told that nobody else does either; that
+    # holds as long as the state stays the same.
     uri = (
         f"{path.absolute().as_uri()}?{'mode=ro&immutable=1' if frozen else 'mode=rw' if path.exists() else 'mode=rwc'}"
     )
@@ -285,7 +307,7 @@ def connect(path: Path) -> sqlite3.Connection:
         connection = sqlite3.connect(
             uri, uri=True, timeout=_LOCK_SECONDS, isolation_level=None, check_same_thread=False
         )
-        if not frozen:
+        if frozen is None:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
     except sqlite3.DatabaseError as error:

@@ -25,10 +25,12 @@ from fasthash.hamming_index import HammingIndex
 
 Ints = NDArray[np.int64]
 Hits = tuple[NDArray[Any], Ints]  # of one query: distances, rows
+NO_HITS: Hits = (np.empty(0, np.float32), np.empty(0, np.int64))
 
 SCANNED = 50_000  # up to so many rows a scan takes less than a millisecond, and is exact: they need no graph
 STALE = 8  # a graph is due when the rows that came after it exceed 1/8 of its own
-_M, _EF_CONSTRUCTION, _EF = 16, 200, 100  # those of HNSWIndex
+_M, _EF_CONSTRUCTION = 16, 200  # those of HNSWIndex
+_EF = 200  # with 100, a query in 150 finds none of its neighbours among a million frames; it takes 20 us more
 _NODE = 100  # so many rows are scanned in the time a graph takes for one candidate
 _FEW = 4096  # so many hits too many are no burden to tables of codes
 _KIND = "catalog-graph"
@@ -101,11 +103,11 @@ class Neighbours:
         n = selection.count(table)
         k = min(k, n)
         if k == 0:
-            return [(np.empty(0, np.float32), np.empty(0, np.int64))] * len(vectors)
+            return [NO_HITS] * len(vectors)
         if metric == "hamming":
             return self._nearest_codes(table, vectors, k, selection, threads)
         graph = None if exact or n <= SCANNED else self.graph(table, metric)
-        if graph is not None:
+        if graph is not None and graph.n_nodes and graph.n_rows <= table.n:  # else later tables have got it meanwhile
             wanted = _wanted(table, k, selection)
             if n > _NODE * wanted:
                 return _by_graph(graph, wanted, table, vectors, metric, k, selection, threads)
@@ -162,21 +164,24 @@ class Neighbours:
     def _nearest_codes(
         self, table: Table, codes: NDArray[np.uint8], k: int, selection: Selection, threads: int
     ) -> list[Hits]:
-        if selection.rows is None and len(selection.without) <= _FEW:
-            found = self._hamming_of(table).search(codes, k + len(selection.without), threads)
+        tables = self._hamming_of(table) if selection.rows is None and len(selection.without) <= _FEW else None
+        if tables is not None:
+            found = tables.search(codes, k + len(selection.without), threads)
             hits = [_selected(table, near, table.rows_of(ids), k, selection) for near, ids in zip(*found, strict=True)]
-            if all(len(rows) == k for _, rows in hits):  # the index may know of later changes than the table does
+            if all(len(rows) == k for _, rows in hits):  # later rows may have taken their place
                 return hits
         return list(zip(*knn_hamming(codes, table["codes"], k, threads, selection.explicit(table)), strict=True))
 
-    def _hamming_of(self, table: Table) -> HammingIndex:
-        """An index of the table's codes as they are, or at some later moment."""
+    def _hamming_of(self, table: Table) -> HammingIndex | None:
+        """An index of all live codes of the table, perhaps of some added later too; None where it lacks some since."""
         taken = self._taken
         if taken is not None and taken[0] is table.place:
             return taken[1]
         with self._loading:
             if self._stop < 0:
                 self._load_hamming(table)
+            if table.n_dead < self._n_dead:
+                return None  # a later table was searched, in which more are dead
             ids = table["ids"]
             start = int(ids.searchsorted(self._stop))
             if start < table.n:
@@ -195,12 +200,16 @@ class Neighbours:
         with contextlib.suppress(FastHashError):
             loaded = HammingIndex.load(self._folder / "hamming")
             rows, stop = table.rows_of(loaded.ids), int(loaded.ids.max(initial=-1)) + 1
+            if stop > int(table["ids"].max(initial=-1)) + 1:
+                return  # it has rows that this table has not, and nothing to compare them with
             own, found = table.live()[: int(table["ids"].searchsorted(stop))], rows[rows >= 0]
             if np.array_equal(own, found) and np.array_equal(table["codes"][found], loaded.codes[rows >= 0]):
                 self._hamming, self._stop, self._n_dead = loaded, stop, -1
 
     def save_hamming(self, table: Table) -> None:
-        self._hamming_of(table).save(self._folder / "hamming")
+        tables = self._hamming_of(table)
+        if tables is not None:
+            tables.save(self._folder / "hamming")
 
 
 def _signature(path: Path) -> Any:
@@ -260,7 +269,7 @@ def nearest_cells(
     """The k nearest of some rows of ``cells``, uint8 (n, values), by the ``chosen`` cells of the grid alone."""
     values = np.flatnonzero(np.repeat(chosen.reshape(-1), cells.shape[1] // chosen.size))
     points = np.ascontiguousarray(queries[:, values], np.float32) - _MIDDLE
-    hits: list[Hits] = [(np.empty(0, np.float32), np.empty(0, np.int64))] * len(queries)
+    hits: list[Hits] = [NO_HITS] * len(queries)
     for start in range(0, len(rows), _BLOCK):
         block = rows[start : start + _BLOCK]
         floats = cells[block].take(values, axis=1).astype(np.float32) - _MIDDLE

@@ -1,7 +1,7 @@
 """What a search of a catalog is asked, and which images it may answer with."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fasthash._neighbours import Hits, Selection, within
 from fasthash._table import NO_TIME, Table
 from fasthash._validation import check_int
+from fasthash.encoder import Encoded
 from fasthash.errors import ArgumentError
 from fasthash.times import parse_time
 
@@ -25,6 +26,11 @@ class Query:
     time: int
     cells: NDArray[np.uint8] | None
     name: str
+
+
+def is_hashed(image: Any) -> bool:
+    """Whether an image comes as a hash, alone or encoded, or as an id: there is nothing to read or to run for it."""
+    return isinstance(image, (int, np.integer, Encoded)) or (isinstance(image, np.ndarray) and image.ndim == 1)
 
 
 def but_around(table: Table, rows: Ints | None, query: Query, around: int | None) -> Selection:
@@ -63,7 +69,11 @@ def _apart(times: Ints, k: int, gap: int) -> list[int]:
 
 def find(table: Table, images: Any) -> Ints:
     """The rows of ids and paths, none twice; raises ArgumentError for one that is not there."""
-    wanted = [images] if isinstance(images, (int, np.integer, str, os.PathLike)) else list(images)
+    single = not isinstance(images, Iterable) or isinstance(images, (str, bytes, os.PathLike))
+    wanted: list[Any] = [images] if single else list(images)
+    for each in wanted:
+        if not isinstance(each, (int, np.integer, str, bytes, os.PathLike)):
+            raise ArgumentError(f"image: expected an id or a path, got {each!r}")
     by_path: dict[str, list[int]] = {}
     if not all(isinstance(each, (int, np.integer)) for each in wanted):
         for row in table.live().tolist():

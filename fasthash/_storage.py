@@ -51,7 +51,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     try:
         with open(name, "wb") as file:  # noqa: PTH123
             yield file
-            file.flush()
+        with open(name, "r+b") as file:  # noqa: PTH123 (who writes it by its name may have put another in its place)
             os.fsync(file.fileno())
         os.chmod(name, 0o666 & ~UMASK)
         os.replace(name, target)

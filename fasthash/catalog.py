@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 from fasthash._details import CARDS, Details, cells_within, check_where, metadata_of
 from fasthash._format1 import migrate
 from fasthash._journal import DATABASE, FORMAT, START, Entry, Journal, Place, Rewritten, append, rewrite
-from fasthash._neighbours import SCANNED, Hits, Neighbours, Selection, nearest_cells
+from fasthash._neighbours import NO_HITS, SCANNED, Hits, Neighbours, Selection, nearest_cells
 from fasthash._parallel import map_jobs
-from fasthash._queries import NONE, Nearest, Query, as_interval, but_around, find, milliseconds, thinned
+from fasthash._queries import NONE, Nearest, Query, as_interval, but_around, find, is_hashed, milliseconds, thinned
 from fasthash._storage import UMASK, atomic_write, sync_directory
 from fasthash._table import NO_TIME, Table
 from fasthash._validation import as_vectors, available_cores, check_choice, check_int
@@ -39,6 +39,8 @@ from fasthash.io import DEFAULT_LIMITS, Limits, as_image, find_images
 from fasthash.times import Span, as_span, format_time
 
 __all__ = ["CARDS", "METRICS", "AddReport", "Catalog", "Hit", "Rows", "remarks_on"]
+
+_T = TypeVar("_T")
 
 METRICS = ("l2", "cosine", "hamming")
 _ENCODER = "encoder.onnx"
@@ -119,7 +121,7 @@ class Catalog:
         self.encoder = encoder
         self._journal = Journal(path)
         self._lock = threading.RLock()  # held to look at the journal, and at what is kept of it
-        self._version: int | None = None
+        self._version: tuple[int, int] | None = None
         self._folding: threading.Thread | None = None
         self._state = self._unread(self._empty())
 
@@ -221,7 +223,13 @@ class Catalog:
         with self._lock:
             version = self._journal.version()
             if version != self._version:
-                self._state = self._read()
+                try:
+                    self._state = self._read()
+                except CorruptFileError:
+                    # Who may only read has no locks: perhaps it was written to meanwhile.
+                    if self._journal.version() == version:
+                        raise
+                    return self._current()
                 self._version = version
             return self._state
 
@@ -261,7 +269,9 @@ class Catalog:
         now = self._current()
         table = now.table
         try:
-            read = {name: self._look_up(now, "read", name, 0) if details else [] for name in ("metadata", "cells")}
+            read = {
+                name: self._look_up(now, Details.read, name, 0) if details else [] for name in ("metadata", "cells")
+            }
         except Rewritten:
             return self.rows(details)
         live = table.live()
@@ -278,11 +288,11 @@ class Catalog:
             [_as_cells(read["cells"][row]) for row in kept] if details else [],
         )
 
-    def _look_up(self, now: _State, what: str, *arguments: Any) -> Any:
+    def _look_up(self, now: _State, what: Callable[..., _T], *arguments: Any) -> _T:
         """Ask the details; raises Rewritten where they are not those of the table any more."""
         try:
             with self._lock:
-                return getattr(now.details, what)(now.table, *arguments)
+                return what(now.details, now.table, *arguments)
         except CorruptFileError:
             if self._current().details is now.details:
                 raise
@@ -362,7 +372,9 @@ class Catalog:
         return report
 
     def _insert(self, batch: Sequence[Encoded], report: AddReport) -> None:
-        drafts = [self._draft(item) for item in batch]
+        for item in batch:
+            self._check_encoder(item)
+        drafts = [entry_of(item, self.encoder) for item in batch]
         added: list[str] = []
         known: list[str] = []
 
@@ -385,27 +397,6 @@ class Catalog:
         report.added.extend(added)
         report.known.extend(known)
         report.remarks.extend(f"{item.image.path}: {text}" for item in batch for text in remarks_on(item, self.encoder))
-
-    def _draft(self, item: Encoded) -> Entry:
-        """The entry of an image, but for its number."""
-        image = item.image
-        self._check_encoder(item)
-        vector = as_vectors("hash", item.hash, self.encoder.dim)
-        try:
-            digest = bytes.fromhex(image.digest)
-        except (TypeError, ValueError):
-            digest = b""
-        if len(digest) != 16:
-            raise ArgumentError(f"{image.path}: expected a digest of 16 bytes, hexadecimal, got {image.digest!r}")
-        time = None if np.isnat(image.time) else milliseconds(image.time)
-        grid = self.encoder.cell_grid or (0, 0)
-        cells = None if item.cells is None else np.asarray(item.cells)
-        if cells is not None and (cells.dtype != np.uint8 or not grid[0] or cells.size % (grid[0] * grid[1])):
-            raise ArgumentError(f"{image.path}: cells: expected uint8 for {grid}, got {cells.dtype} {cells.shape}")
-        hash_ = vector.astype("<f4").tobytes()
-        path, metadata = _storable(image.path), metadata_of(image.header)
-        label, blob = _as_label(item.label), None if cells is None else cells.tobytes()
-        return Entry(0, "add", None, path, digest, time, label, metadata, hash_, blob)
 
     def _check_encoder(self, item: Encoded) -> None:
         if item.encoder and item.encoder != self.encoder.fingerprint:
@@ -589,10 +580,11 @@ class Catalog:
         around = None if exclude_within is None else int(as_span("exclude_within", exclude_within).astype(np.int64))
         gap = None if distinct is None else int(as_span("distinct", distinct).astype(np.int64))
         some = list(images)
+        threads = 1 if all(is_hashed(image) for image in some) else available_cores()
         while True:
             with contextlib.suppress(Rewritten):  # compacted while it was searched
                 now = self._current()
-                queries = map_jobs(partial(self._as_query, now, region is not None), some, available_cores())
+                queries = map_jobs(partial(self._as_query, now, region is not None), some, threads)
                 rows = self._allowed(now, between, label, where)
                 if region is None:
                     nearest = self._by_hash(now, queries, metric, exact)
@@ -602,9 +594,12 @@ class Catalog:
 
     def _as_query(self, now: _State, with_cells: bool, image: Any) -> Query:
         encoder, table = self.encoder, now.table
-        if isinstance(image, (int, np.integer)) and not isinstance(image, bool):
+        if isinstance(image, (int, np.integer)):
             row = int(find(table, image)[0])
-            cells = self._look_up(now, "cells")[0][row] if with_cells else None
+            cells = None
+            if with_cells:
+                grids, have_any = self._look_up(now, Details.cells)
+                cells = grids[row] if have_any[row] else None
             return Query(table["hashes"][row], int(table["times"][row]), cells, f"image {image}")
         if isinstance(image, Encoded):
             self._check_encoder(image)
@@ -631,7 +626,7 @@ class Catalog:
             rows = rows[table["labels"][rows] == number]
         if where:
             check_where(where)
-            rows = self._look_up(now, "with_cards", table.live() if rows is None else rows, where)
+            rows = self._look_up(now, Details.with_cards, table.live() if rows is None else rows, where)
         return rows
 
     def _by_hash(self, now: _State, queries: list[Query], metric: str, exact: bool) -> Nearest:
@@ -649,8 +644,10 @@ class Catalog:
         if self.encoder.cell_grid is None:
             raise ArgumentError(f"region: images of {self.encoder.name} have no grid of cells")
         chosen = cells_within(region, *self.encoder.cell_grid)
-        cells, have_any = self._look_up(now, "cells")
-        if now.table.n and not have_any.any():
+        if not now.table.n_live:
+            return lambda _selection, some, _k: [NO_HITS] * len(queries[some])
+        cells, have_any = self._look_up(now, Details.cells)
+        if not have_any.any():
             raise ArgumentError(f"region: no image of {self.path} has cells: a fasthash without regions added them")
         for query in queries:
             if query.cells is None or query.cells.size != cells.shape[1]:
@@ -698,6 +695,27 @@ def _as_cells(blob: bytes | None) -> NDArray[np.uint8] | None:
     return np.frombuffer(blob, np.uint8) if blob else None
 
 
+def entry_of(item: Encoded, encoder: Encoder) -> Entry:
+    """What the journal says of an image, but for the number; raises ArgumentError where it may not say so."""
+    image = item.image
+    vector = as_vectors("hash", item.hash, encoder.dim)
+    try:
+        digest = bytes.fromhex(image.digest)
+    except (TypeError, ValueError):
+        digest = b""
+    if len(digest) != 16:
+        raise ArgumentError(f"{image.path}: expected a digest of 16 bytes, hexadecimal, got {image.digest!r}")
+    time = None if np.isnat(image.time) else milliseconds(image.time)
+    grid = encoder.cell_grid or (0, 0)
+    cells = None if item.cells is None else np.asarray(item.cells)
+    if cells is not None and (cells.dtype != np.uint8 or not grid[0] or cells.size % (grid[0] * grid[1])):
+        raise ArgumentError(f"{image.path}: cells: expected uint8 for {grid}, got {cells.dtype} {cells.shape}")
+    hash_ = vector.astype("<f4").tobytes()
+    path, metadata = _storable(image.path), metadata_of(image.header)
+    label, blob = _as_label(item.label), None if cells is None else cells.tobytes()
+    return Entry(0, "add", None, path, digest, time, label, metadata, hash_, blob)
+
+
 def _as_label(label: Any) -> str:
     if not isinstance(label, str) or any("\ud800" <= c <= "\udfff" for c in label):
         raise ArgumentError(f"label: expected text, got {label!r}")
@@ -709,7 +727,10 @@ def _storable(path: str) -> str | bytes:
     try:
         path.encode()
     except UnicodeEncodeError:
-        return os.fsencode(path)
+        try:
+            return os.fsencode(path)
+        except UnicodeEncodeError:
+            raise ArgumentError(f"path: no file has a name like {path!r}") from None
     return path
 
 

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasthash._storage import atomic_write
-from fasthash.catalog import AddReport, Catalog
+from fasthash.catalog import AddReport, Catalog, entry_of
 from fasthash.encoder import Encoded, Encoder, load_encoder, shipped_encoders
 from fasthash.errors import ArgumentError, EncoderError, FastHashError, MissingDependencyError, ReadError
 from fasthash.io import Image
@@ -248,8 +248,8 @@ def _flaws(columns: dict[str, Any], checksums: list[str] | None, encoder: Encode
     row = 0
     try:
         for row in range(len(columns["path"])):
-            _as_item(columns, row, encoder)
-    except ValueError as error:
+            entry_of(_as_item(columns, row, encoder), encoder)
+    except (ValueError, RecursionError) as error:
         yield row, str(error)
 
 

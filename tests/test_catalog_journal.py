@@ -418,6 +418,8 @@ def test_a_catalog_of_format_1_becomes_one_of_today(tmp_path, encoder, items):
         catalog.insert(items[15:30])
         assert len(catalog) == 30
         assert len(catalog.search(items[0], 99, region="north")) == 10  # those that have cells
+        with pytest.raises(fh.ArgumentError, match="of the query image 2 there is only its hash"):
+            catalog.search(2, region="north")
 
 
 def test_a_damaged_catalog_of_format_1_is_left_as_it_is(tmp_path, encoder, items):
@@ -443,3 +445,34 @@ def test_a_folder_that_cannot_be_written_is_searched(catalog, items, monkeypatch
         with pytest.raises(fh.FastHashError, match="readonly"):
             opened.insert([dataclasses.replace(items[50], label="x")])
     assert sorted(path.name for path in catalog.path.iterdir() if path.name != "cache") == before
+
+
+def test_who_may_only_read_sees_what_others_write(catalog, items, monkeypatch):
+    """The superuser may write everywhere, so the refusal is played."""
+    catalog.close()
+    access = os.access
+
+    def refuse():
+        monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK and access(path, mode))
+
+    refuse()
+    with fh.Catalog.open(catalog.path) as reader:
+        n = len(reader)
+        monkeypatch.undo()
+        with fh.Catalog.open(catalog.path) as other:
+            other.insert(items[50:52])
+            refuse()
+            assert len(reader) == n + 2
+            monkeypatch.undo()
+            other.delete(items[50].image.path)
+        refuse()
+        assert len(reader) == n + 1
+        monkeypatch.undo()
+    refuse()
+    with fh.Catalog.open(catalog.path) as reader:
+        monkeypatch.undo()
+        with fh.Catalog.open(catalog.path) as other:
+            other.compact()
+        refuse()
+        assert reader.search(items[51], 1)[0].distance == 0
+        assert reader._current().table.n == n + 1  # what was deleted is gone

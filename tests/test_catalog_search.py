@@ -129,13 +129,15 @@ def test_what_does_not_fit_is_refused(catalog, items, encoder):
     for wrong in (np.zeros(encoder.dim + 1, "f4"), np.zeros(encoder.dim), np.full(encoder.dim, np.nan, "f4")):
         with pytest.raises(fh.ArgumentError, match="hash"):
             catalog.search(wrong)
-    for image in (1, -1, 10**30, 2, "frames/0.fits"):  # the first entry is no image, the first image is deleted
+    # The first entry is no image, the first image is deleted; and bytes are a path, not so many ids.
+    for image in (1, -1, 10**30, 2, "frames/0.fits", b"\x03\x04", 3.0, None, [3.0]):
         with pytest.raises(fh.ArgumentError, match="image"):
             catalog.get(image)
     for argument, value in (
         ("where", {"NAXIS": 2}),
         ("where", {"CROTA2": [1, 2]}),
         ("where", {"CROTA2": (1, "x")}),
+        ("where", {"CROTA2": (1,)}),
         ("distinct", "soon"),
         ("region", "middle"),
         ("region", (0.4, 0.55, 0.6, 0.6)),
@@ -185,6 +187,16 @@ def test_a_region_compares_its_cells_alone(catalog, items, region, rows, cols):
         rtol=1e-6,
     )
     assert hits == catalog.search(hits[0].id, 12, region=region)
+
+
+def test_a_region_of_images_without_cells_and_of_no_images(tmp_path, encoder, items):
+    with fh.Catalog.create(tmp_path / "c", encoder) as catalog:
+        assert catalog.search(items[1], region="north") == []
+        assert catalog.search_many([], region="north") == []
+        catalog.insert([items[1], dataclasses.replace(items[2], cells=None)])
+        assert [hit.id for hit in catalog.search(2, region="north")] == [2]
+        with pytest.raises(fh.ArgumentError, match="region: of the query image 3 there is only its hash"):
+            catalog.search(3, region="north")
 
 
 def test_frames_alike_in_the_north_are_found_by_the_north(tmp_path, encoder_path):
@@ -308,3 +320,58 @@ class TestGraph:
         with fh.Catalog.open(tmp_path / "own") as catalog:
             assert catalog._state.table.cached > 1000
             assert len(catalog) == 1500
+
+
+def by_hamming(state, catalog, item, k):
+    """What a search with this state gives: ids of the nearest by their codes."""
+    codes = catalog.encoder.binarize(item.hash[np.newaxis])
+    [(_, rows)] = state.neighbours.nearest(state.table, codes, "hamming", k, EVERYTHING, False, 1)
+    return state.table["ids"][rows].tolist()
+
+
+EVERYTHING = _neighbours.Selection(None, np.empty(0, np.int64))
+
+
+def test_a_search_that_began_before_changes_leaves_the_tables_of_codes_as_they_are(tmp_path, encoder, items):
+    with fh.Catalog.create(tmp_path / "c", encoder) as catalog:
+        catalog.insert(items[:10])
+        before = catalog._current()
+        catalog.insert(items[10:12])
+        catalog.delete("frames/3.fits")
+        assert len(catalog.search(items[11], 20, "hamming")) == 11
+        assert by_hamming(before, catalog, items[3], 10)[0] == 5  # deleted since
+        assert len(catalog.search(items[11], 20, "hamming")) == 11
+        assert catalog.search(items[11], 1, "hamming")[0].path == "frames/11.fits"
+
+
+def test_tables_of_codes_that_another_wrote_since_a_search_began_lose_nothing(tmp_path, encoder, items):
+    with fh.Catalog.create(tmp_path / "c", encoder) as catalog:
+        catalog.insert(items[:10])
+        before = catalog._current()
+        with fh.Catalog.open(tmp_path / "c") as other:
+            other.insert(items[10:12])
+            other.compact()
+        assert len(by_hamming(before, catalog, items[3], 20)) == 10
+        assert catalog.search(items[11], 1, "hamming")[0].path == "frames/11.fits"
+
+
+def test_a_graph_that_grew_since_a_search_began_is_not_asked(tmp_path, encoder, many, monkeypatch):
+    lower(monkeypatch)
+    with fh.Catalog.create(tmp_path / "c", encoder) as catalog:
+        catalog.insert(many[:1000])
+        before = catalog._current()
+        catalog.insert(many[1000:1300])
+        for metric in ("l2", "cosine"):
+            catalog.compact(metric)
+            query = many[1200].hash[np.newaxis]
+            [(_, rows)] = before.neighbours.nearest(before.table, query, metric, 5, EVERYTHING, False, 1)
+            [(_, exact)] = before.neighbours.nearest(before.table, query, metric, 5, EVERYTHING, True, 1)
+            assert rows.tolist() == exact.tolist()
+
+
+def test_hashes_that_no_graph_can_hold_are_scanned(tmp_path, encoder, many, monkeypatch):
+    lower(monkeypatch)
+    with fh.Catalog.create(tmp_path / "c", encoder) as catalog:
+        catalog.insert([dataclasses.replace(item, hash=np.zeros(encoder.dim, "f4")) for item in many[:600]])
+        catalog.compact()
+        assert [hit.path for hit in catalog.search(many[0], 2)] == ["frames/0.fits", "frames/1.fits"]

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from hashed import make_items
 
 import fasthash as fh
 from fasthash.cli import main
@@ -97,6 +98,17 @@ def test_search_by_number_part_card_and_stretch_of_time(catalog, frames, capsys,
     assert north != found_by(capsys, catalog, frames[3], "-k", 36, "--region", "0,0,1,0.4")["results"]
     assert len(found_by(capsys, catalog, frames[3], "-k", 99, "--where", "CROTA2=-1..1", "--where", "CRPIX1=32.5")) > 0
     assert found_by(capsys, catalog, frames[3], "--where", "TELESCOP=SOHO")["results"] == []
+
+
+def test_search_by_a_card_whose_text_looks_like_a_number(tmp_path, encoder_path, capsys):
+    with fh.Catalog.create(tmp_path / "c", encoder_path) as catalog:
+        items = make_items(catalog.encoder, 3)
+        for item, value in zip(items, ("11158", 11158, "NaN"), strict=True):
+            item.image.header["OBJECT"] = value
+        catalog.insert(items)
+    for wanted, number in (("'11158'", 2), ("11158", 3), ("'NaN'", 4)):
+        hits = found_by(capsys, tmp_path / "c", "id:2", "--where", f"OBJECT={wanted}")["results"]
+        assert [hit["id"] for hit in hits] == [number]
 
 
 def test_images_are_relabelled_deleted_and_compacted_away(catalog, frames, capsys):

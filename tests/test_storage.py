@@ -1,6 +1,8 @@
 """Files appear whole or not at all, and every changed byte is noticed."""
 
 import contextlib
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -69,3 +71,14 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(FastHashError, match="nowhere"), atomic_write(tmp_path / "nowhere" / "file"):
         pass
+
+
+def test_what_is_written_by_name_is_on_the_disk_before_it_is_there(tmp_path, monkeypatch):
+    synced = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.fstat(fd).st_ino) or fsync(fd))
+    with atomic_write(tmp_path / "file") as file:
+        Path(file.name).unlink()  # as astropy does to overwrite one
+        Path(file.name).write_bytes(b"another")
+    assert (tmp_path / "file").read_bytes() == b"another"
+    assert (tmp_path / "file").stat().st_ino in synced

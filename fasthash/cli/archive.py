@@ -185,7 +185,8 @@ def add_search(verbs: Any) -> None:
         action="append",
         default=[],
         metavar="CARD=VALUE",
-        help="only images with this header card, or one from LOW to HIGH: TELESCOP=SOHO, CROTA2=-1..1; may be repeated",
+        help="only images with this header card, or one from LOW to HIGH: TELESCOP=SOHO, CROTA2=-1..1; text that looks "
+        "like a number in quotes: \"OBJECT='11158'\"; may be repeated",
     )
     parser.add_argument("--distinct", metavar="6h", help="of images taken closer than this, only the most similar one")
     parser.add_argument(
@@ -229,7 +230,7 @@ def _search(args: argparse.Namespace) -> None:
         return
     print(f"{'rank':>4}  {'distance':>10}  {'time (UTC)':<23}  {'label':<8}  path")
     for hit in hits:
-        print(f"{hit.rank:>4}  {hit.distance:>10.5g}  {hit.time:<23}  {hit.label:<8}  {printable(hit.path)}")
+        print(f"{hit.rank:>4}  {hit.distance:>10.5g}  {hit.time:<23}  {printable(hit.label):<8}  {printable(hit.path)}")
 
 
 def _id_or_path(text: str) -> int | str:
@@ -242,6 +243,8 @@ def _card(text: str) -> tuple[str, Any]:
     card, equals, value = text.partition("=")
     if not equals:
         raise FastHashError(f"--where {text}: expected CARD=VALUE or CARD=LOW..HIGH")
+    if len(value) > 1 and value[0] == value[-1] == "'":
+        return card, value[1:-1]
     low, dots, high = value.partition("..")
     try:
         return card, (float(low), float(high)) if dots else float(value)
