@@ -5,13 +5,24 @@
 
 const tiles_kernels tiles_scalar = {"scalar", decode_tiles, count_pixels};
 
+#if defined(TILES_X86)
+#include <cpuid.h>
+
+/* Not every compiler's __builtin_cpu_supports knows it by name: GCC's does from 11 on, Clang's 16 does not. */
+static int has_lzcnt(void)
+{
+    unsigned eax, ebx, ecx, edx;
+    return __get_cpuid(0x80000001, &eax, &ebx, &ecx, &edx) && (ecx >> 5 & 1);
+}
+#endif
+
 size_t tiles_available(const tiles_kernels *levels[TILES_MAX_LEVELS])
 {
     size_t count = 0;
     levels[count++] = &tiles_scalar;
 #if defined(TILES_X86)
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("lzcnt"))
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") && has_lzcnt())
         levels[count++] = &tiles_avx2;
 #endif
     return count;

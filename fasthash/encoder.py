@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from fasthash._parallel import map_ahead, map_jobs
 from fasthash._validation import as_vectors, check_threads
 from fasthash.codes import binarize, binarize_percentile
-from fasthash.errors import ArgumentError, EncoderError, FastHashError
+from fasthash.errors import ArgumentError, EncoderError, FastHashError, ReadError
 from fasthash.io import DEFAULT_LIMITS, Image, Limits, as_image, open_image
 
 ENCODERS = Path(__file__).parent / "encoders"
@@ -321,8 +321,11 @@ def describe_files(
 
 
 def _describe_file(front_end: FrontEnd, path: str, limits: Limits) -> tuple[Image, NDArray[np.float32]]:
-    image = open_image(path, limits, digest=True)
-    row = front_end.describe(image)
+    try:
+        image = open_image(path, limits, digest=True)
+        row = front_end.describe(image)  # which decodes the pixels of most files
+    except MemoryError as error:
+        raise ReadError(f"{path}: not enough memory to decode it") from error
     return replace(image, source=np.empty((0, 0), np.float32)), row
 
 

@@ -286,7 +286,8 @@ class HNSWIndex(FlatIndex):
         # If another thread is building, do not wait: what the graph lacks is scanned.
         if self._is_due() and self._building.acquire(blocking=False):
             try:
-                self._build(threads)
+                if self._is_due():  # still: one that ended just now need not be repeated
+                    self._build(threads)
             finally:
                 self._building.release()
         graph = self._graph  # before the vectors: a graph never covers more rows than there are

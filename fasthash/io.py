@@ -35,6 +35,7 @@ SUFFIXES = (*_FITS_SUFFIXES, ".jpg", ".jpeg", ".png", ".jp2", ".j2k", ".jpx", ".
 _ZIP = ".zip"
 _HEAD = 16  # bytes that tell what a file is
 _GZIP_MAGIC = b"\x1f\x8b"
+_GZIP_PIECE = 2**15  # bytes unpacked at a time: those behind a member are copied, and there may be thousands of them
 _J2K_START = b"\xff\x4f\xff\x51"
 
 
@@ -373,8 +374,8 @@ def _gunzip(data: Source, limits: Limits) -> bytes:
     """What a gzip file holds, its members one after another; given up as soon as that can be no image."""
     out = bytearray()
     inflate = zlib.decompressobj(wbits=31)
-    for part in _source.chunks(data):
-        chunk = bytes(part)
+    for at in range(0, len(data), _GZIP_PIECE):
+        chunk = bytes(data.read(at, at + _GZIP_PIECE))
         while chunk:
             if inflate.eof:
                 if not chunk.strip(b"\0"):  # padding of tapes

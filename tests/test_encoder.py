@@ -55,6 +55,18 @@ def test_encode_files_goes_on_in_order(encoder, frames, tmp_path):
     assert all("bad.fits" in item.message for item in results if isinstance(item, Failure))
 
 
+def test_a_file_too_large_for_the_memory_does_not_end_the_others(encoder, frames, monkeypatch):
+    def describe(image, num_threads=1):
+        if image.path == str(frames[0]):
+            raise MemoryError
+        return type(encoder.front_end).describe(encoder.front_end, image, num_threads)
+
+    monkeypatch.setattr(encoder.front_end, "describe", describe)
+    failed, other = encoder.encode_files([str(frame) for frame in frames[:2]])
+    assert failed == Failure(str(frames[0]), f"{frames[0]}: not enough memory to decode it")
+    assert isinstance(other, Encoded)
+
+
 def test_binarize_thresholds_each_unit(encoder):
     hashes = np.random.default_rng(0).random((4, encoder.dim), np.float32)
     bits = fh.unpack_bits(encoder.binarize(hashes), encoder.n_bits)

@@ -607,6 +607,28 @@ def test_files_of_another_kind_are_refused(tmp_path):
 # ---------------------------------------------------------------- threads, and the import of nmslib
 
 
+@early
+def test_a_graph_that_another_thread_has_just_built_is_not_built_again(monkeypatch):
+    index, build, built = HNSWIndex(4, M=3), HNSWIndex._build, []
+
+    class EndsNow:
+        """A lock that another thread holds for a build until it is asked for."""
+
+        def acquire(self, blocking):
+            build(index, 1)
+            return not blocking
+
+        def release(self):
+            pass
+
+    index.add(draw("normal", 800, 4)[0])
+    index._building = EndsNow()
+    monkeypatch.setattr(HNSWIndex, "_build", lambda _, threads: built.append(threads))
+    index.search(index.vectors[:1], 1)
+    assert index._graph is not None
+    assert not built
+
+
 @both_indexes
 @early
 def test_search_add_and_save_from_several_threads(kind, tmp_path):
