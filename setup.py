@@ -32,12 +32,16 @@ class BuildNative(build_ext):
 
     def run(self) -> None:
         super().run()
-        package = HERE if self.inplace or self.editable_mode else Path(self.build_lib).absolute()
+        in_place = self.inplace or self.editable_mode
+        package = HERE if in_place else Path(self.build_lib).absolute()
+        if not in_place:  # only there the kernels' modules can be imported: beside the extensions
+            self.run_command("build_py")
         compiled = package / "fasthash" / "_compiled"
         shutil.rmtree(compiled, ignore_errors=True)
-        # Kept as if for a user whose cache folder this is.
-        environment = {**os.environ, "XDG_CACHE_HOME": str(compiled), "PYTHONPATH": str(HERE)}
-        subprocess.run([sys.executable, "-m", "fasthash._compile"], cwd=HERE, env=environment, check=True)
+        # Kept as if for a user whose cache folder this is. What the build requires lies in a folder of pip's own.
+        paths = os.pathsep.join([str(package), *sys.path])
+        environment = {**os.environ, "XDG_CACHE_HOME": str(compiled), "PYTHONPATH": paths}
+        subprocess.run([sys.executable, "-m", "fasthash._compile"], cwd=package, env=environment, check=True)
 
 
 setup(

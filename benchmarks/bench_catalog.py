@@ -110,7 +110,7 @@ def test_search(benchmark, archive):
     seconds = each(
         {
             "search": lambda q: catalog.search(q, K),
-            "graph_alone": lambda q: graph.search(level, q[None], rows.hashes, K, 100, 1),
+            "graph_alone": lambda q: graph.search(level, q[None], rows.hashes, K, 200, 1),
             "hamming": lambda q: catalog.search(q, K, "hamming"),
         },
         queries,

@@ -44,7 +44,7 @@ def _name(request):
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_terminal_summary(terminalreporter, config):
+def pytest_terminal_summary(terminalreporter, exitstatus, config):
     for name, figures in config.stash[_figures].items():
         run = stored(name)
         both = changes(run["figures"], figures)
@@ -53,7 +53,7 @@ def pytest_terminal_summary(terminalreporter, config):
             terminalreporter.section(f"{name}: {len(moved)} of {len(both)} figures moved since {run['date']}")
         for test, figure, old, new in moved:
             terminalreporter.write_line(f"{test}  {figure}: {old} -> {new}")
-        if config.getoption("store"):
+        if config.getoption("store") and exitstatus == pytest.ExitCode.OK:  # a failed comparison has no figures
             which = "large" if name.endswith("_large") else "not large"
             command = f"python -m pytest benchmarks/bench_{name.removesuffix('_large')}.py -m '{which}' --store"
             terminalreporter.write_line(f"stored: {store(name, command, config.stash[_environment], figures)}")

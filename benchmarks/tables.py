@@ -2,8 +2,8 @@
 
     python -m benchmarks.tables            # after a run with --store
 
-A page holds a table between ``<!-- table: NAME -->`` and ``<!-- end -->``; NAME is a function here or the name of a
-stored run, of which all figures are listed. Every table is followed by the command, day and machine of its run.
+A page holds a table between ``<!-- table: NAME -->`` and ``<!-- end -->``; NAME is a function here. Every table is
+followed by the command, day and machine of its run; runs that none of them draws are listed in full by `others`.
 """
 
 import os
@@ -32,7 +32,7 @@ def render(page: Path) -> str:
 
 def table(name: str, results: str) -> str:
     """The table of that name, for a page that has the stored runs at ``results``."""
-    rows, runs = TABLES[name]() if name in TABLES else everything(name)
+    rows, runs = TABLES[name]()
     head, *body = ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([head, "|" + "---|" * len(rows[0]), *body, "", origin(runs, results), ""])
 
@@ -57,15 +57,6 @@ def number(value: float) -> str:
 
 def cells(figures: dict[str, Any], *names: str, scale: float = 1) -> list[str]:
     return [number(figures[name] * scale) if name in figures else "" for name in names]
-
-
-def everything(name: str) -> tuple[Rows, list[str]]:
-    rows = [["", "", "figure"]]
-    for test, figures in stored(name)["figures"].items():
-        for figure, value in figures.items():
-            simple = isinstance(value, (int, float)) and not isinstance(value, bool)
-            rows.append([f"`{test}`", figure, number(value) if simple else str(value)])
-    return rows, [name]
 
 
 # ---------------------------------------------------------------- one function a table
@@ -316,6 +307,51 @@ def speed() -> tuple[Rows, list[str]]:
     ], ["descriptor", "file", "hamming", "hamming_index", "hnsw", "index"]
 
 
+def catalog() -> tuple[Rows, list[str]]:
+    """A line for each thing that a catalog does, a column for each number of images."""
+    runs = [name for name in ("catalog", "catalog_large") if stored(name)["figures"]]
+    lines = {
+        "search_p50_us": "search by graph, us",
+        "graph_alone_p50_us": "- of these the graph alone",
+        "recall_at_10": "- recall@10",
+        "many_at_once_us": "- each of 300 together",
+        "exact_p50_us": "exact search, us",
+        "hamming_p50_us": "search by code, exact, us",
+        "within_48h_p50_us": "within 48 hours (481 images), exact, us",
+        "numpy_on_these_rows_p50_us": "- NumPy on these rows, known already",
+        "exclude_12h_p50_us": "without 12 hours either side, us",
+        "distinct_6h_p50_us": "one each 6 hours, us",
+        "label_of_a_tenth_p50_us": "with the label of a tenth, us",
+        "header_card_p50_us": "with a header card in a range, us",
+        "region_p50_us": "by the northern half, us",
+        "insert_p50_us": "add one image, durable, us",
+        "write_and_sync_p50_us": "- 4 KB written and synced",
+        "search_for_it_p50_us": "- the search that finds it",
+        "process_s": "new process, to the first answer, s",
+        "read_and_hash_caches_s": "- the caches read and hashed",
+        "process_s_without_caches": "- without caches",
+        "journal_bytes_an_image": "bytes of journal an image",
+    }
+    figures: dict[int, dict[str, Any]] = {}
+    for each in (values for name in runs for values in stored(name)["figures"].values()):
+        figures.setdefault(each["images"], {}).update(each)
+    rows = [["", *(f"{images:,} images" for images in figures)]]
+    rows += [[words, *(cells(each, name)[0] for each in figures.values())] for name, words in lines.items()]
+    return rows, runs
+
+
+def others() -> tuple[Rows, list[str]]:
+    """Every figure of the runs that have no table of their own."""
+    drawn = {run for draw in TABLES.values() if draw is not others for run in draw()[1]}
+    runs = sorted({path.stem for path in RESULTS.glob("*.json")} - drawn)
+    rows = [["benchmark", "figures"]]
+    for run in runs:
+        for test, figures in stored(run)["figures"].items():
+            shown = (f"{name} {number(x) if isinstance(x, (int, float)) else x}" for name, x in figures.items())
+            rows.append([f"{run}: {test.removeprefix('test_')}", "; ".join(shown)])
+    return rows, runs
+
+
 TABLES: dict[str, Callable[[], tuple[Rows, list[str]]]] = {
     each.__name__: each
     for each in (
@@ -329,9 +365,11 @@ TABLES: dict[str, Callable[[], tuple[Rows, list[str]]]] = {
         hamming_index,
         flat,
         hnsw,
+        catalog,
         growth,
         growth_memory,
         speed,
+        others,
     )
 }
 

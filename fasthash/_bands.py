@@ -226,7 +226,8 @@ def _integers(cards: _fits.Cards, bytepix: int, n_tiles: int) -> _Pixel | None:
 def _quantised(cards: _fits.Cards, tiles: _fits.Tiles) -> _Pixel | None:
     """Floats that were quantised tile by tile (FITS standard 4.0, section 10.2)."""
     scales, zeros = tiles.doubles("ZSCALE"), tiles.doubles("ZZERO")
-    dither, seed = _tiles.DITHERS.get(cards.get("ZQUANTIZ", "NO_DITHER")), cards.get("ZDITHER0", 1)
+    dither = _tiles.DITHERS.get(cards.get("ZQUANTIZ", "NO_DITHER"))
+    seed = cards.get("ZDITHER0", None if dither else 1)  # astropy has a seed of its own for a dither without one
     blank = cards.get("ZBLANK", cards.get("BLANK"))
     if scales is None or zeros is None or dither is None or not _is_blank(blank):
         return None

@@ -122,10 +122,10 @@ def find_image(source: Source, limits: "Limits") -> Found:
             if cards.get("SIMPLE") is not True:
                 raise ReadError("FITS card SIMPLE is not T: not standard FITS")
         size = _data_bytes(cards)
-        compressed = cards.get("ZIMAGE") is True
-        shape = _shape(cards, "Z" if compressed else "")
-        if shape and (compressed or cards.get("XTENSION", "IMAGE") == "IMAGE"):
+        shape = _image_shape(cards)
+        if shape:
             if _is_plane(shape):
+                compressed = _is_compressed(cards)
                 plane = limits.image_shape(shape)
                 end = body + size
                 if end > len(source):
@@ -153,9 +153,20 @@ def image_end(head: bytes) -> int:
     while True:
         cards, body = _cards(Memory(head), start)
         end = body + _data_bytes(cards)
-        if _is_plane(_shape(cards, "Z" if cards.get("ZIMAGE") is True else "")):
+        if _is_plane(_image_shape(cards)):
             return end
         start = end + (-end % _BLOCK)
+
+
+def _is_compressed(cards: Cards) -> bool:
+    return cards.get("ZIMAGE") is True
+
+
+def _image_shape(cards: Cards) -> tuple[int, ...]:
+    """The shape of an HDU's image; () where it holds none."""
+    if _is_compressed(cards):
+        return _shape(cards, "Z")
+    return _shape(cards, "") if cards.get("XTENSION", "IMAGE") == "IMAGE" else ()
 
 
 def _is_plane(shape: tuple[int, ...]) -> bool:
@@ -296,9 +307,10 @@ def _checked_tiles(cards: Cards, shape: tuple[int, ...], content: memoryview, li
     method = _text(cards, "ZCMPTYPE")
     if method not in _COMPRESSIONS:
         raise ReadError(f"compression {method or 'without ZCMPTYPE'} is not supported")
-    for number in range(1, 10):  # BYTEPIX is a factor of what the decoder allocates
-        if cards.get(f"ZNAME{number}") in ("BLOCKSIZE", "BYTEPIX"):
-            _integer(cards, f"ZVAL{number}", low=1, high=8 if cards[f"ZNAME{number}"] == "BYTEPIX" else 2**12)
+    for name, most in (("BLOCKSIZE", 2**12), ("BYTEPIX", 8)):  # the latter is a factor of what astropy allocates
+        value = compression_setting(cards, name, 1)
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+            raise ReadError(f"compression setting {name} is {str(value)[:40]}, expected 1 to {most}")
     axes = range(len(shape), 0, -1)
     default = {1: shape[-1]}
     tile = tuple(_integer(cards, f"ZTILE{axis}", default.get(axis, 1), low=1) for axis in axes)

@@ -119,7 +119,7 @@ class Graph:
         n = check_int("nodes", n_rows - len(outside), 0, _MAX_NODES)
         heights = checked_array("heights", arrays["heights"], np.uint8, n)
         links = _checked_links("links", arrays["links"], n, np.zeros(n, np.int64), heights)
-        above = np.concatenate([np.arange(0), *(np.arange(1, height + 1) for height in heights[heights > 0])])
+        above = np.concatenate([np.arange(0), *(np.arange(1, height + 1) for height in heights[heights > 0].tolist())])
         upper = _checked_links("upper", arrays["upper"], len(above), above, heights)
         entry = check_int("entry", meta["entry"], 0, max(n - 1, 0))
         levels = Levels(links.copy(), heights.copy(), upper.copy(), entry)  # not views of the whole container

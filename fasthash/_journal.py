@@ -92,9 +92,12 @@ class Journal:
     def create(cls, folder: Path, encoder: str, name: str) -> None:
         """Make the files of a journal in an empty folder, for hashes of an encoder: its fingerprint and its name."""
         with contextlib.closing(connect(folder / DATABASE, None)) as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            fill(connection, [create_entry(encoder, name)])
-            connection.execute("COMMIT")
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                fill(connection, [create_entry(encoder, name)])
+                connection.execute("COMMIT")
+            except sqlite3.DatabaseError as error:
+                raise as_ours(folder / DATABASE, error) from error
         (folder / MARK).write_bytes(bytes(2 * _SLOT.size))  # whatever happens to the disk, there is room for it
 
     def _open_reader(self) -> None:

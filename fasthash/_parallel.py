@@ -1,6 +1,7 @@
 """Threads over the jobs of one call, and over a long row of them."""
 
 import _thread
+import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,29 +13,33 @@ R = TypeVar("R")
 
 
 def map_jobs(work: Callable[[J], R], jobs: Sequence[J], threads: int) -> list[R]:
-    """``[work(job) for job in jobs]`` on so many threads; the first error is raised when all have ended.
+    """``[work(job) for job in jobs]`` on so many threads; the error of the first job is raised when all have ended.
 
     The calling thread is one of them, and whoever is free takes the next job: waking a thread costs as much as a short
     job, and a core that is slow or late then does fewer. The threads live as long as the call, so a fork meets none.
+    Where the system gives fewer threads, those do it all.
     """
     results: list[Any] = [None] * len(jobs)
-    errors: list[BaseException] = []
+    errors: dict[int, BaseException] = {}
     waiting = iter(enumerate(jobs))
 
     def take() -> None:
+        i = -1  # an interrupt may come before any job
         try:
             for i, job in waiting:
                 results[i] = work(job)
         except BaseException as error:
-            errors.append(error)
+            errors[i] = error
 
     # threading.Thread waits until its thread runs, which on a core that sleeps is as long as a whole job.
-    ends = [_start(take) for _ in range(min(threads, len(jobs)) - 1)]
+    ends: list[_thread.LockType] = []
+    with contextlib.suppress(RuntimeError):
+        ends.extend(_start(take) for _ in range(min(threads, len(jobs)) - 1))
     take()
     for end in ends:
         end.acquire()
     if errors:
-        raise errors[0]
+        raise errors[min(errors)]
     return results
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fasthash._neighbours import Hits, Selection, within
 from fasthash._table import NO_TIME, Table
 from fasthash._validation import check_int
+from fasthash.encoder import Encoded
 from fasthash.errors import ArgumentError
 from fasthash.times import parse_time
 
@@ -25,6 +26,11 @@ class Query:
     time: int
     cells: NDArray[np.uint8] | None
     name: str
+
+
+def is_hashed(image: Any) -> bool:
+    """Whether an image comes as a hash, alone or encoded, or as an id: there is nothing to read or to run for it."""
+    return isinstance(image, (int, np.integer, Encoded)) or (isinstance(image, np.ndarray) and image.ndim == 1)
 
 
 def but_around(table: Table, rows: Ints | None, query: Query, around: int | None) -> Selection:

@@ -23,7 +23,7 @@ def as_array(name: str, value: Any) -> NDArray[Any]:
 
 def _matrix(name: str, value: Any, dtype: Any, width: int | None, what: str) -> NDArray[Any]:
     array = as_array(name, value)
-    if array.dtype != np.dtype(dtype):
+    if array.dtype.newbyteorder("=") != np.dtype(dtype):
         raise ArgumentError(f"{name}: expected dtype {np.dtype(dtype).name}, got {array.dtype}")
     if array.ndim == 1:
         array = array[np.newaxis]

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,7 @@ from fasthash._format1 import migrate
 from fasthash._journal import DATABASE, FORMAT, START, Entry, Journal, Place, Rewritten, append, rewrite
 from fasthash._neighbours import NO_HITS, SCANNED, Hits, Neighbours, Selection, nearest_cells
 from fasthash._parallel import map_jobs
-from fasthash._queries import NONE, Nearest, Query, as_interval, but_around, find, milliseconds, thinned
+from fasthash._queries import NONE, Nearest, Query, as_interval, but_around, find, is_hashed, milliseconds, thinned
 from fasthash._storage import UMASK, atomic_write, sync_directory
 from fasthash._table import NO_TIME, Table
 from fasthash._validation import as_vectors, available_cores, check_choice, check_int
@@ -39,6 +39,8 @@ from fasthash.io import DEFAULT_LIMITS, Limits, as_image, find_images
 from fasthash.times import Span, as_span, format_time
 
 __all__ = ["CARDS", "METRICS", "AddReport", "Catalog", "Hit", "Rows", "remarks_on"]
+
+_T = TypeVar("_T")
 
 METRICS = ("l2", "cosine", "hamming")
 _ENCODER = "encoder.onnx"
@@ -267,7 +269,9 @@ class Catalog:
         now = self._current()
         table = now.table
         try:
-            read = {name: self._look_up(now, "read", name, 0) if details else [] for name in ("metadata", "cells")}
+            read = {
+                name: self._look_up(now, Details.read, name, 0) if details else [] for name in ("metadata", "cells")
+            }
         except Rewritten:
             return self.rows(details)
         live = table.live()
@@ -284,11 +288,11 @@ class Catalog:
             [_as_cells(read["cells"][row]) for row in kept] if details else [],
         )
 
-    def _look_up(self, now: _State, what: str, *arguments: Any) -> Any:
+    def _look_up(self, now: _State, what: Callable[..., _T], *arguments: Any) -> _T:
         """Ask the details; raises Rewritten where they are not those of the table any more."""
         try:
             with self._lock:
-                return getattr(now.details, what)(now.table, *arguments)
+                return what(now.details, now.table, *arguments)
         except CorruptFileError:
             if self._current().details is now.details:
                 raise
@@ -576,10 +580,11 @@ class Catalog:
         around = None if exclude_within is None else int(as_span("exclude_within", exclude_within).astype(np.int64))
         gap = None if distinct is None else int(as_span("distinct", distinct).astype(np.int64))
         some = list(images)
+        threads = 1 if all(is_hashed(image) for image in some) else available_cores()
         while True:
             with contextlib.suppress(Rewritten):  # compacted while it was searched
                 now = self._current()
-                queries = map_jobs(partial(self._as_query, now, region is not None), some, available_cores())
+                queries = map_jobs(partial(self._as_query, now, region is not None), some, threads)
                 rows = self._allowed(now, between, label, where)
                 if region is None:
                     nearest = self._by_hash(now, queries, metric, exact)
@@ -589,11 +594,11 @@ class Catalog:
 
     def _as_query(self, now: _State, with_cells: bool, image: Any) -> Query:
         encoder, table = self.encoder, now.table
-        if isinstance(image, (int, np.integer)) and not isinstance(image, bool):
+        if isinstance(image, (int, np.integer)):
             row = int(find(table, image)[0])
             cells = None
             if with_cells:
-                grids, have_any = self._look_up(now, "cells")
+                grids, have_any = self._look_up(now, Details.cells)
                 cells = grids[row] if have_any[row] else None
             return Query(table["hashes"][row], int(table["times"][row]), cells, f"image {image}")
         if isinstance(image, Encoded):
@@ -621,7 +626,7 @@ class Catalog:
             rows = rows[table["labels"][rows] == number]
         if where:
             check_where(where)
-            rows = self._look_up(now, "with_cards", table.live() if rows is None else rows, where)
+            rows = self._look_up(now, Details.with_cards, table.live() if rows is None else rows, where)
         return rows
 
     def _by_hash(self, now: _State, queries: list[Query], metric: str, exact: bool) -> Nearest:
@@ -641,7 +646,7 @@ class Catalog:
         chosen = cells_within(region, *self.encoder.cell_grid)
         if not now.table.n_live:
             return lambda _selection, some, _k: [NO_HITS] * len(queries[some])
-        cells, have_any = self._look_up(now, "cells")
+        cells, have_any = self._look_up(now, Details.cells)
         if not have_any.any():
             raise ArgumentError(f"region: no image of {self.path} has cells: a fasthash without regions added them")
         for query in queries:

@@ -21,7 +21,7 @@ from fasthash._arrivals import Arrival, Arrivals
 from fasthash._journal import as_ours
 from fasthash._process import ProcessDied
 from fasthash._worker import Settings, Worker
-from fasthash.errors import CorruptFileError, FastHashError
+from fasthash.errors import CorruptFileError
 
 LEDGER = "watch.sqlite"
 # Rows of a transaction at most; a batch also takes no more than this share of the deadline, as far as can be foreseen.
@@ -31,7 +31,14 @@ _LAGS = 10_000
 # How soon a request to stop is noticed, and how long a batch may then take to its end.
 _TICK = 0.25
 _GRACE = 5.0
-_SQL = "CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, reason TEXT NOT NULL)"
+_SQL = """
+CREATE TABLE IF NOT EXISTS files (
+    path BLOB PRIMARY KEY,  -- absolute
+    size INTEGER,
+    mtime_ns INTEGER,
+    reason TEXT NOT NULL    -- why it is in quarantine, or empty
+) WITHOUT ROWID
+"""
 
 
 @dataclass(frozen=True)
@@ -71,27 +78,25 @@ class Ledger:
         self.path = Path(catalog) / LEDGER
         self.damaged = False
         try:
-            self._connection = self._open()
-        except sqlite3.DatabaseError as error:
-            ours = as_ours(self.path, error)
-            if not isinstance(ours, CorruptFileError):
-                raise ours from error
+            self._open()
+        except CorruptFileError:
             self.damaged = True
-            for name in (LEDGER, f"{LEDGER}-wal", f"{LEDGER}-shm"):
-                self.path.with_name(name).unlink(missing_ok=True)
-            self._connection = self._open()
+            for suffix in ("", "-wal", "-shm"):
+                Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+            self._open()
 
-    def _open(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, timeout=30.0, check_same_thread=False)
-        with connection:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
-            connection.execute(_SQL)
-        # The whole check: the quick one does not compare the index with the table. A second for a million files.
-        if connection.execute("PRAGMA integrity_check(1)").fetchone() != ("ok",):
-            connection.close()
-            raise sqlite3.DatabaseError("damaged")
-        return connection
+    def _open(self) -> None:
+        """Connect, and read all of it: damage would end a watch later, again and again."""
+        with self._errors():
+            self._connection = sqlite3.connect(self.path, timeout=30.0, check_same_thread=False)
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = NORMAL")
+            self._connection.execute(_SQL)
+            problems = self._connection.execute("PRAGMA integrity_check").fetchone()[0]
+            for _ in self._connection.execute("SELECT path, size, mtime_ns, reason FROM files"):
+                pass
+        if problems != "ok":
+            raise CorruptFileError(f"{self.path}: {problems}")
 
     def close(self) -> None:
         self._connection.close()
@@ -123,7 +128,7 @@ class Ledger:
         try:
             yield
         except sqlite3.DatabaseError as error:
-            raise FastHashError(f"{self.path}: {error}") from error
+            raise as_ours(self.path, error) from error
 
 
 def _key(path: str) -> bytes:
@@ -248,8 +253,8 @@ class Watch:
         self._close(batch, entries)
 
     def _close(self, batch: list[Arrival], entries: list[dict[str, Any]]) -> None:
-        """Answer, count and note what the worker said of each file."""
-        noted = []
+        """Answer, note and count what the worker said of each file."""
+        dealt_with = []
         for arrival, entry in zip(batch, entries, strict=True):
             self._arrivals.done(arrival)
             if entry["outcome"] != "failed":
@@ -258,9 +263,9 @@ class Watch:
                 continue  # it was taken away again
             else:
                 self._say(f"quarantined: {entry['reason']}")
-            self._outcomes[entry["outcome"]] += 1
             if "answer" in entry:
                 self._on_answer(entry["answer"])
-            noted.append((arrival, entry.get("reason", "")))
-        # Last: what a crash keeps from being noted is done again, not missed.
-        self._ledger.note(noted)
+            dealt_with.append((arrival, entry))
+        # After the answers: what a crash keeps from being noted is done again, not missed.
+        self._ledger.note((arrival, entry.get("reason", "")) for arrival, entry in dealt_with)
+        self._outcomes.update(entry["outcome"] for _, entry in dealt_with)

@@ -180,6 +180,7 @@ def bad_fits():
     yield "rice-no-method.fits", recarded(rice, "ZCMPTYPE", "'MAGIC'")
     yield "rice-blocksize.fits", recarded(rice, "ZVAL1", 0)
     yield "rice-bytepix.fits", recarded(rice, "ZVAL2", 2**31 - 1)
+    yield "rice-bytepix-by-another-name.fits", recarded(recarded(rice, "ZVAL2", 2**31 - 1), "ZNAME2", "'BytePix'")
     yield "rice-tfields.fits", recarded(rice, "TFIELDS", 10**13)
     yield "rice-tform.fits", recarded(rice, "TFORM1", "'1D'")
     yield "rice-3d.fits", compressed(values=np.zeros((3, 16, 16), np.int16))

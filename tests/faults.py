@@ -33,6 +33,7 @@ import fasthash as fh
 from fasthash.encoder import ENCODERS
 
 # What children would import, each anew.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 for module in (
     "onnxruntime",
     "fasthash.catalog",
@@ -99,8 +100,9 @@ def create(catalog):
 # ---- kill -9 -------------------------------------------------------------------------------------------------------
 
 
-def add_for_ever(catalog, folder, first, pipe):
+def add_for_ever(catalog, folder, first, pipe, other_end):
     """Add images, one or a few at a time, and write the paths to a pipe once they are acknowledged."""
+    os.close(other_end)  # or it would not end with who reads them
     with fh.Catalog.open(catalog) as opened:
         number = first
         while True:
@@ -139,7 +141,7 @@ def kills(folder, count, seed):
     acknowledged, counts, first = [], Counter(), 0
     for _ in range(count):
         reading, writing = os.pipe()
-        pid = fork(add_for_ever, catalog, folder, first, writing)
+        pid = fork(add_for_ever, catalog, folder, first, writing, reading)
         os.close(writing)
         if rng.random() < 0.8:  # else perhaps while it opens the catalog
             select.select([reading], [], [], 10)

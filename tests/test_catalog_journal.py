@@ -446,6 +446,8 @@ def test_a_catalog_of_format_1_becomes_one_of_today(tmp_path, encoder, items):
         catalog.insert(items[15:30])
         assert len(catalog) == 30
         assert len(catalog.search(items[0], 99, region="north")) == 10  # those that have cells
+        with pytest.raises(fh.ArgumentError, match="of the query image 2 there is only its hash"):
+            catalog.search(2, region="north")
 
 
 def test_a_damaged_catalog_of_format_1_is_left_as_it_is(tmp_path, encoder, items):

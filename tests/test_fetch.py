@@ -223,6 +223,13 @@ def test_the_end_of_an_image_is_where_astropy_finds_it(frames, tmp_path, compres
         assert fetching._is_whole(path) is whole
 
 
+def test_a_table_before_an_image_is_not_its_end():
+    file = io.BytesIO()
+    table = fits.BinTableHDU.from_columns([fits.Column("a", "E", array=np.arange(5.0))])
+    fits.HDUList([fits.PrimaryHDU(), table, fits.ImageHDU(np.zeros((90, 80), np.float32))]).writeto(file)
+    assert image_end(file.getvalue()) == 4 * 2880 + 90 * 80 * 4  # three headers and the table
+
+
 # ---- faults --------------------------------------------------------------------------------------------------------
 
 

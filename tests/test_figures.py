@@ -37,10 +37,10 @@ def test_a_stored_run_names_its_command_and_machine(path):
     assert all(run["figures"].values())
 
 
-def test_every_table_is_used():
-    used = {found[2] for page in pages() for found in BLOCK.finditer(page.read_text(encoding="utf-8"))}
-    assert set(TABLES) <= used
-    assert all(name in TABLES or stored(name)["figures"] for name in used)
+def test_every_table_is_used_and_every_run_drawn():
+    assert set(TABLES) == {found[2] for page in pages() for found in BLOCK.finditer(page.read_text(encoding="utf-8"))}
+    drawn = {run for draw in TABLES.values() for run in draw()[1]}
+    assert drawn == {path.stem for path in RESULTS.glob("*.json")}
 
 
 def test_changes_are_those_of_numbers_in_both_runs():

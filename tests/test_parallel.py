@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from fasthash import _parallel
 from fasthash._parallel import fold_jobs, map_ahead, map_jobs
 
 
@@ -32,6 +33,35 @@ def test_an_error_is_raised_when_all_have_ended(threads):
     assert 0 in done
     # With one thread the jobs behind the error are left; with more, the others have ended them before it is raised.
     assert sorted(done) == ([0] if threads == 1 else [0, 2, 3, 4, 5])
+
+
+def test_of_two_errors_that_of_the_first_job_is_raised():
+    """Whichever comes first: so a damaged file has the same message every time."""
+    second_failed = threading.Event()
+
+    def work(job):
+        if job == 0:
+            assert second_failed.wait(60)
+        else:
+            second_failed.set()
+        raise ValueError(f"job {job}")
+
+    with pytest.raises(ValueError, match="job 0"):
+        map_jobs(work, range(2), 2)
+
+
+@pytest.mark.parametrize("given", [0, 1])
+def test_where_no_more_threads_are_given_those_there_are_do_it_all(given, monkeypatch):
+    start, started = _parallel._start, []
+
+    def start_some(work):
+        if len(started) == given:
+            raise RuntimeError("can't start new thread")
+        started.append(work)
+        return start(work)
+
+    monkeypatch.setattr(_parallel, "_start", start_some)
+    assert map_jobs(abs, range(20), 4) == list(range(20))
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])

@@ -71,6 +71,18 @@ def test_every_bit_is_as_astropy_has_it(family, tmp_path):
     assert ours > 0.8 * cases  # astropy has not read them for us
 
 
+def test_a_dither_without_a_seed_is_left_to_astropy(tmp_path):
+    path = tmp_path / "a.fits"
+    values = np.random.default_rng(0).normal(0, 9, (40, 50)).astype("f4")
+    for method in (1, 2):
+        data = fits_variants._written(
+            fits.CompImageHDU(values, compression_type="RICE_1", quantize_method=method, dither_seed=5)
+        )
+        data = data.replace(b"ZDITHER0=", b"ZDITHER9=")
+        path.write_bytes(data)
+        np.testing.assert_array_equal(bits(read_image(path).pixels), bits(by_astropy(data, 1)))
+
+
 @pytest.mark.parametrize("tile", [(1, 300), (16, 300), (64, 300), (100, 300), (280, 300), (32, 50), (7, 77)])
 @pytest.mark.parametrize("dtype", ["i2", "i4", "f4"])
 def test_a_file_is_described_as_the_array_of_its_pixels(tile, dtype, tmp_path):

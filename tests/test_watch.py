@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import sqlite3
@@ -13,10 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from faults import damaged
 
 import fasthash as fh
 from fasthash import _arrivals, _inotify
-from fasthash._arrivals import Arrivals
+from fasthash._arrivals import Arrival, Arrivals
 from fasthash.cli import main
 from fasthash.watch import LEDGER, Ledger, Settings, Watch
 
@@ -295,6 +297,20 @@ def test_a_damaged_ledger_costs_no_row(folder, catalog, tmp_path, damage):
     assert paths_in(catalog) == expected
 
 
+def test_any_damage_to_the_ledger_is_found_when_it_is_opened(tmp_path):
+    rng = random.Random(0)
+    files = [Arrival(f"/{number}.npy", number, 10**15 + number, 0.0) for number in range(100)]
+    with contextlib.closing(Ledger(tmp_path)) as ledger:
+        ledger.note((file, "bad" * (file.size % 2)) for file in files)
+    sound = (tmp_path / LEDGER).read_bytes()
+    for _ in range(30):
+        (tmp_path / LEDGER).write_bytes(damaged(sound, rng))
+        with contextlib.closing(Ledger(tmp_path)) as ledger:
+            assert not any(file._replace(size=file.size + 1000) in ledger for file in files)
+            ledger.note([(files[0], "")])
+            assert files[0] in ledger
+
+
 def test_a_catalog_that_cannot_be_written_ends_the_watch_and_quarantines_nothing(folder, catalog):
     watch = Watch(folder, Settings(catalog), 0.1)
     connection = sqlite3.connect(os.path.join(catalog, "catalog.sqlite"))
@@ -371,8 +387,12 @@ def test_signals_end_it_cleanly_and_show_the_metrics(folder, tmp_path, encoder_p
     put(folder, 1)
     assert json.loads(process.stdout.readline()) == {
         "query": str(folder / "0001.npy"), "time": "", "metric": "l2", "results": []}  # fmt: skip
-    process.send_signal(signal.SIGUSR1)
-    assert "1 added, 0 known, 0 quarantined, 0 waiting" in process.stderr.readline()
+
+    def shown():
+        process.send_signal(signal.SIGUSR1)
+        return process.stderr.readline()
+
+    wait_until(lambda: "1 added, 0 known, 0 quarantined, 0 waiting" in shown())
     process.send_signal(number)
     out, err = process.communicate(timeout=WAIT)
     assert process.returncode == 0
