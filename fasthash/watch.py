@@ -254,7 +254,7 @@ class Watch:
 
     def _close(self, batch: list[Arrival], entries: list[dict[str, Any]]) -> None:
         """Answer, note and count what the worker said of each file."""
-        noted = []
+        dealt_with = []
         for arrival, entry in zip(batch, entries, strict=True):
             self._arrivals.done(arrival)
             if entry["outcome"] != "failed":
@@ -263,9 +263,9 @@ class Watch:
                 continue  # it was taken away again
             else:
                 self._say(f"quarantined: {entry['reason']}")
-            self._outcomes[entry["outcome"]] += 1
             if "answer" in entry:
                 self._on_answer(entry["answer"])
-            noted.append((arrival, entry.get("reason", "")))
-        # Last: what a crash keeps from being noted is done again, not missed.
-        self._ledger.note(noted)
+            dealt_with.append((arrival, entry))
+        # After the answers: what a crash keeps from being noted is done again, not missed.
+        self._ledger.note((arrival, entry.get("reason", "")) for arrival, entry in dealt_with)
+        self._outcomes.update(entry["outcome"] for _, entry in dealt_with)
