@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import hamming_distances, knn_votes, vector_distances
@@ -208,12 +209,6 @@ def test_a_broken_table_is_named(text, message, tmp_path):
     with pytest.raises(ReadError) as caught:
         read_labels(table)
     assert message in str(caught.value)
-
-
-def run(capsys, *arguments):
-    status = main([str(argument) for argument in arguments])
-    out, err = capsys.readouterr()
-    return status, out, err
 
 
 @pytest.fixture(scope="module")

@@ -8,20 +8,11 @@ import sys
 
 import numpy as np
 import pytest
+from commands import run
 from hashed import make_items
 
 import fasthash as fh
 from fasthash.cli import main
-
-
-def run(capsys, *arguments):
-    """Exit status, stdout and stderr of one command."""
-    try:
-        status = main([str(argument) for argument in arguments])
-    except SystemExit as stop:  # argparse
-        status = stop.code
-    out, err = capsys.readouterr()
-    return status, out, err
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ import bad_files
 import numpy as np
 import pytest
 from astropy.io import fits
+from commands import run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 import fasthash as fh
-from fasthash.cli import main
 from fasthash.encoder import FRONT_ENDS, _front_end
 from fasthash.errors import ArgumentError, FastHashError, ReadError
 from fasthash.io import Image, find_images, read_image, resize
@@ -251,12 +251,6 @@ def galaxies(tmp_path):
         (folder / name).parent.mkdir(parents=True)
         Pillow.fromarray(source(place=(i, -i), width=2 + i)).save(folder / name)
     return folder
-
-
-def run(capsys, *arguments):
-    status = main([str(argument) for argument in arguments])
-    out, err = capsys.readouterr()
-    return status, out, err
 
 
 @pytest.mark.parametrize("kind", ["folder", "zip"])

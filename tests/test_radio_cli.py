@@ -6,6 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from commands import run
 
 import fasthash as fh
 from fasthash.cli import main
@@ -18,13 +19,6 @@ torch = pytest.importorskip("torch", reason="needs the extra [train]")
 pytest.importorskip("onnx", reason="needs the extra [train]")
 
 SMALL = densenet.Backbone(growth=4, blocks=(1, 2), stem=8)
-
-
-def run(capsys, *arguments):
-    """Exit status, stdout and stderr of one command."""
-    status = main([str(argument) for argument in arguments])
-    out, err = capsys.readouterr()
-    return status, out, err
 
 
 def picture(label, rng):

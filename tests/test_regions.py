@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from commands import run
 
 import fasthash as fh
-from fasthash.cli import main
 from fasthash.io import Image
 from fasthash.solar.heliographic import View, view_of
 from fasthash.solar.magnetogram import Disk, disk_from_header
@@ -363,12 +363,6 @@ def frame(tmp_path):
     path = tmp_path / "frame.fits"
     write_fits(path, render(fh_regions(), "2014-05-01", 256, seed=1), "2014-05-01", 1)
     return path
-
-
-def run(capsys, *arguments):
-    status = main([str(argument) for argument in arguments])
-    out, err = capsys.readouterr()
-    return status, out, err
 
 
 def test_the_command_prints_a_table_and_draws(frame, capsys, tmp_path):

@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
+from commands import run
 
 import fasthash as fh
-from fasthash.cli import main
 from fasthash.evaluation import evaluate_window
 from fasthash.io import Image, read_image
 from fasthash.radio import baselines, densenet
@@ -17,16 +17,6 @@ from fasthash.reproduce import Method, Published, compare, describe_all
 from fasthash.solar import reproduce as solar
 
 SMALL = densenet.Backbone(growth=4, blocks=(1, 2), stem=8)
-
-
-def run(capsys, *arguments):
-    """Exit status, stdout and stderr of one command."""
-    try:
-        status = main([str(argument) for argument in arguments])
-    except SystemExit as stop:  # argparse
-        status = stop.code
-    out, err = capsys.readouterr()
-    return status, out, err
 
 
 def row_of(image):
