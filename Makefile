@@ -77,7 +77,7 @@ solar-paper: install
 
 # How the shipped encoder solar was made: 160 simulated Suns, each of its own field model, 120 days every 3 h.
 solar: build/solar-worlds
-	$(BIN)/fasthash train solar build/solar-worlds -o fasthash/encoders/solar.onnx --preset best --epochs 18 \
+	$(BIN)/fasthash train solar build/solar-worlds -o fasthash/encoders/solar.onnx --preset best --epochs 12 \
 	    --seed 1 --data '160 worlds of 120 days, every 3 h, simulated by fasthash.solar.worlds, seed 1'
 
 # How the shipped encoders radio and radio-8 were made, from data.zip (fasthash fetch radio $(RADIO)) and the second set

@@ -72,16 +72,25 @@ def half_resolution(maps: NDArray[Any]) -> NDArray[Any]:
     return maps.reshape(n, side // 2, 2, side // 2, 2).mean((2, 4), dtype=np.float32).astype(maps.dtype)
 
 
-def without_projection() -> Any:
-    """The network of which the code is the signs of the hash itself."""
-    torch = metric_learning.import_torch()
-    net = _network()
-    with torch.no_grad():
-        net.code.weight.copy_(torch.eye(metric_learning.N_BITS))
-        net.code.bias.zero_()
-    for parameter in net.code.parameters():
-        parameter.requires_grad_(False)
-    return net
+def cross_entropy(torch: Any, distances: Any, similar: Any, counts: Any) -> Any:
+    """What teaches the floats, for the bits, in place of `metric_learning._precision_loss`."""
+    return metric_learning._neighbour_loss(torch, distances * 0.3, similar, counts)
+
+
+def sign_distances(torch: Any, values: Any, _: Any) -> Any:
+    """Hamming distances of the signs of values, whose gradient is that of tanh, in place of those of phases."""
+    soft = torch.tanh(values)
+    signs = values.sign().detach() + soft - soft.detach()
+    return (metric_learning.N_BITS - signs @ signs.T) / 2
+
+
+def signs(net: Any, hashes: NDArray[np.float32]) -> NDArray[np.uint8]:
+    weight, bias = (values.detach().numpy() for values in (net.code.weight, net.code.bias))
+    return binarize(hashes, -bias, weight)
+
+
+def above_medians(_: Any, hashes: NDArray[np.float32]) -> NDArray[np.uint8]:
+    return binarize(hashes, np.median(hashes, axis=0))
 
 
 def unaltered(*arguments: Any) -> Any:
@@ -89,19 +98,17 @@ def unaltered(*arguments: Any) -> Any:
     return arguments[1]
 
 
-_network = metric_learning.network
-_FLOATS_ALONE = {"BITS": 0.0, "BALANCE": 0.0, "DECORRELATION": 0.0, "UNIT": 0.0, "network": without_projection}
 # Of each row, what is put in place of metric_learning's own.
 VARIANTS: dict[str, dict[str, Any]] = {
     "all parts": {},
     "all parts, another seed": {"seed": SEED + 1},
+    "32 phases of 2 bits": {"PHASES": 32, "BITS_PER_PHASE": 2},
+    "8 phases of 8 bits": {"PHASES": 8, "BITS_PER_PHASE": 8},
+    "64 signs": {"PHASES": 64, "BITS_PER_PHASE": 1, "_code_distances": sign_distances, "codes_of": signs},
+    "bits learn by cross-entropy too": {"_precision_loss": cross_entropy, "BITS": 3.0},
+    "floats alone, bits at their medians": {"BITS": 0.0, "codes_of": above_medians},
     "maps of 32 x 32 cells": {"CELLS": 32, "STRIDES": (1, 2, 1, 2, 2)},
     "batches of eight Suns, not two": {"SERIES_PER_BATCH": 8, "SPANS_PER_SERIES": 1, "NEAR": 22, "FAR": 14},
-    "bits not balanced within a Sun": {"BALANCE": 0.0},
-    "bits not decorrelated": {"DECORRELATION": 0.0},
-    "neither": {"BALANCE": 0.0, "DECORRELATION": 0.0},
-    "bits are the signs of the hash": {"network": without_projection},
-    "floats alone, bits at their medians": _FLOATS_ALONE,
     "no augmentation": {"augment": unaltered},
     "a quarter of the worlds": {"share": 4},
 }
@@ -122,12 +129,9 @@ def train_variant(name: str, folder: str, steps: int, suns: list[Any]) -> list[f
         for key, value in changes.items():
             replaced.enter_context(mock.patch.object(metric_learning, key, value))
         net = metric_learning.train(maps, times, steps, seed, num_threads=1).network
-        weight, bias = (values.detach().numpy() for values in (net.code.weight, net.code.bias))
-        learned = metric_learning.BITS > 0
-        thresholds = -bias if learned else np.median(metric_learning.hashes_of(net, maps[::20]), axis=0)
         for fields, _, when in suns:
             hashes = metric_learning.hashes_of(net, prepare(fields))
-            row += measure(hashes, binarize(hashes, thresholds, weight), when)
+            row += measure(hashes, metric_learning.codes_of(net, hashes), when)
     return row
 
 

@@ -94,6 +94,45 @@ def binarize(hashes: Any, thresholds: Any, projection: Any = None) -> NDArray[np
     return _pack_like(hashes, vectors > levels.astype(np.float64).reshape(-1))
 
 
+def binarize_phases(hashes: Any, projection: Any, offsets: Any, bits_per_phase: int) -> NDArray[np.uint8]:
+    """Turn real-valued hashes into codes of phases: Hamming distances that grow evenly with those of the hashes.
+
+    Each of ``hashes @ projection.T + offsets`` is a phase in half turns, and the m = ``bits_per_phase`` bits of it are
+    a Johnson counter: of its 2 m sectors a turn, neighbours differ by one bit and opposite ones by all m. So two codes
+    differ by the turns between their phases, m bits a half turn, to within a bit a phase; beyond half a turn it wraps.
+    Bit j of a phase x is one where ``floor(x + j / m)`` is odd.
+
+    Signs of 64 values that change now and then flip at random, as in a Poisson process; the phases' bits flip one after
+    the other. Source: ours; periodic codes of random projections are Raginsky and Lazebnik, "Locality-sensitive binary
+    codes from shift-invariant kernels", 2009.
+
+    Parameters
+    ----------
+    hashes : float32, finite, shape (n, d) or (d,)
+    projection : finite real numbers, shape (phases, d)
+    offsets : finite real numbers, shape (phases,), in half turns
+    bits_per_phase : int, at least 1
+
+    Returns
+    -------
+    uint8, shape (n, n_bytes) or (n_bytes,), as :func:`pack_bits` gives; n_bits is phases * bits_per_phase, bits of one
+    phase together
+
+    Raises
+    ------
+    ArgumentError
+        Where one of them has another dtype or shape, or holds NaN or infinity.
+    """
+    values = _projected(_as_hashes(hashes), projection)
+    m = check_int("bits_per_phase", bits_per_phase, 1)
+    shifts = np.asarray(offsets)
+    if shifts.dtype.kind not in "fiu" or shifts.shape != values.shape[1:] or not np.isfinite(shifts).all():
+        raise ArgumentError(f"offsets: expected {values.shape[1]} finite numbers, got {shifts.dtype} {shifts.shape}")
+    sectors = np.floor((values + shifts) * m) % (2 * m)
+    bits = (sectors[:, :, np.newaxis] + np.arange(m)) // m % 2
+    return _pack_like(hashes, bits.reshape(len(bits), -1) == 1)
+
+
 def _projected(vectors: NDArray[np.float32], projection: Any) -> NDArray[Any]:
     if projection is None:
         return vectors

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from fasthash._parallel import map_ahead, map_jobs
 from fasthash._validation import as_vectors, check_threads
-from fasthash.codes import binarize, binarize_percentile
+from fasthash.codes import binarize, binarize_percentile, binarize_phases
 from fasthash.errors import ArgumentError, EncoderError, FastHashError, ReadError
 from fasthash.io import DEFAULT_LIMITS, Image, Limits, as_image, open_image
 
@@ -87,7 +87,7 @@ class Encoder:
         SHA-256 of the encoder's file: hashes of encoders with other fingerprints cannot be compared.
     metadata : dict
         Front end, scaling, projection and thresholds of the bits (or the percentile of each image's values that stands
-        in for them), training data, seed, version, as written at export.
+        in for them, or the offsets and bits of their phases), training data, seed, version, as written at export.
     percentile : float or None
         That percentile.
     """
@@ -120,22 +120,28 @@ class Encoder:
         self._bindings: list[tuple[Any, NDArray[np.float32], NDArray[np.float32]]] = []
 
     def _set_bits(self) -> None:
-        """How hashes become codes: thresholds of the bits, or a percentile of each image's own values; a projection."""
-        projection = self.metadata.get("projection")
-        self.percentile: float | None = self.metadata.get("percentile")
-        if self.percentile is None:
-            self._thresholds = np.array(self.metadata["thresholds"], np.float32)
-            self.n_bits = len(self._thresholds)
+        """How hashes become codes: phases, thresholds of the bits, or a percentile of each image's own values."""
+        about = self.metadata
+        self.percentile: float | None = about.get("percentile")
+        self._bits_per_phase: int | None = about.get("bits_per_phase")
+        projection = about.get("projection")
+        if self._bits_per_phase is not None:
+            self._levels = np.array(about["offsets"], np.float32)
+            self.n_bits = len(self._levels) * self._bits_per_phase
+        elif self.percentile is None:
+            self._levels = np.array(about["thresholds"], np.float32)
+            self.n_bits = len(self._levels)
         else:
             self.n_bits = self.dim if projection is None else len(projection)
         self._projection = self._as_projection(projection)
 
     def _as_projection(self, values: Any) -> NDArray[np.float32] | None:
-        if values is None and self.n_bits == self.dim:
+        rows = self.n_bits // (self._bits_per_phase or 1)
+        if values is None and rows == self.dim and self._bits_per_phase is None:
             return None
         projection = np.array(values, np.float32)
-        if projection.shape != (self.n_bits, self.dim):
-            raise EncoderError(f"{self.source}: its projection is {projection.shape}, not {(self.n_bits, self.dim)}")
+        if projection.shape != (rows, self.dim):
+            raise EncoderError(f"{self.source}: its projection is {projection.shape}, not {(rows, self.dim)}")
         return projection
 
     def __repr__(self) -> str:
@@ -267,16 +273,21 @@ class Encoder:
         return bool(getattr(self.front_end, "timeless", False))
 
     def binarize(self, hashes: NDArray[np.float32], percentile: float | None = None) -> NDArray[np.uint8]:
-        """Codes, uint8 (n, n_bytes), of hashes, float32 (n, dim): a bit is set above its own threshold.
+        """Codes, uint8 (n, n_bytes), of hashes, float32 (n, dim), the way the encoder was trained for.
 
-        What is compared are the values of the hash, or the encoder's own projection of them where it has one. With a
-        ``percentile``, or for an encoder whose metadata have one, there is one threshold per image instead: that
-        percentile of its own values (see `fasthash.codes.binarize_percentile`).
+        That is by phases (`fasthash.codes.binarize_phases`), or a bit is set above its own threshold; what is compared
+        are the values of the hash, or the encoder's own projection of them where it has one. With a ``percentile``, or
+        for an encoder whose metadata have one, there is one threshold per image instead: that percentile of its own
+        values (see `fasthash.codes.binarize_percentile`). Raises ArgumentError for a percentile where bits are phases.
         """
         checked = as_vectors("hashes", hashes, self.dim)
         percentile = self.percentile if percentile is None else percentile
+        if self._bits_per_phase is not None:
+            if percentile is not None:
+                raise ArgumentError(f"percentile: the bits of {self.name} are phases, which have no threshold")
+            return binarize_phases(checked, self._projection, self._levels, self._bits_per_phase)
         if percentile is None:
-            return binarize(checked, self._thresholds, self._projection)
+            return binarize(checked, self._levels, self._projection)
         return binarize_percentile(checked, percentile, self._projection)
 
 

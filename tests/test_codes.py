@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fasthash.codes import binarize, binarize_percentile, pack_bits, unpack_bits
+from fasthash.codes import binarize, binarize_percentile, binarize_phases, pack_bits, unpack_bits
 from fasthash.errors import ArgumentError
 
 
@@ -93,6 +93,20 @@ def test_a_projection_comes_before_the_thresholds(n, d, n_bits, seed):
     np.testing.assert_array_equal(bits, np.reshape(expected, (n, n_bits)))
 
 
+@given(st.integers(1, 6), st.integers(1, 5), st.integers(1, 9), st.integers(1, 8), st.integers(0, 2**32 - 1))
+def test_codes_of_phases_differ_by_the_sectors_between_them(n, d, phases, m, seed):
+    rng = np.random.default_rng(seed)
+    hashes, projection = rng.normal(size=(n, d)).astype(np.float32), rng.normal(size=(phases, d))
+    offsets = rng.uniform(-3, 3, phases)
+    bits = unpack_bits(binarize_phases(hashes, projection, offsets, m), phases * m).astype(int)
+    turns = hashes.astype(float) @ projection.T + offsets  # half turns
+    np.testing.assert_array_equal(bits.reshape(n, phases, m)[..., 0], np.floor(turns) % 2)
+    sectors = np.floor(turns * m)
+    apart = (sectors[:, None] - sectors) % (2 * m)
+    expected = np.minimum(apart, 2 * m - apart).sum(2)
+    np.testing.assert_array_equal((bits[:, None] != bits).sum(2), expected)
+
+
 def test_binarize_does_not_round_thresholds():
     tenth = np.float32(0.1)  # a little more than 0.1
     assert binarize(tenth.reshape(1, 1), 0.1) == 0x80
@@ -137,6 +151,10 @@ def test_percentiles_of_projected_values():
         (lambda h: binarize(h, 0.0, np.ones((8, 3))), r"projection: expected real numbers \(n_bits, 4\), got float64"),
         (lambda h: binarize(h, 0.0, np.full((8, 4), np.inf)), "projection: expected finite"),
         (lambda h: binarize(h, np.zeros(4), np.ones((8, 4))), r"thresholds: expected one number or shape \(8,\)"),
+        (lambda h: binarize_phases(h, np.ones((8, 4)), np.zeros(4), 4), "offsets: expected 8 finite numbers"),
+        (lambda h: binarize_phases(h, np.ones((8, 4)), np.full(8, np.nan), 4), "offsets: expected 8 finite numbers"),
+        (lambda h: binarize_phases(h, np.ones((8, 3)), np.zeros(8), 4), r"projection: expected real numbers"),
+        (lambda h: binarize_phases(h, np.ones((8, 4)), np.zeros(8), 0), "bits_per_phase"),
         (lambda h: binarize_percentile(h, 101), "percentile: expected a number in"),
         (lambda h: binarize_percentile(h, np.nan), "percentile: expected a number in"),
         (lambda h: binarize_percentile(h, True), "percentile: expected a number, got True"),

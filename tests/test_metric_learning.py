@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import fasthash as fh
+from fasthash.codes import binarize_phases
 from fasthash.io import read_image
 from fasthash.solar import metric_learning
 from fasthash.solar.field_map import FieldMap
@@ -38,9 +39,13 @@ def test_torch_and_onnx_agree_on_hashes_and_bits(data, training, frames, tmp_pat
     hashes = loaded.encode(frames[:5])
     np.testing.assert_allclose(hashes, expected[:5], atol=1e-4)
     with torch.no_grad():
-        values = training.network.code(torch.from_numpy(hashes)).numpy()
-    bits = fh.unpack_bits(loaded.binarize(hashes), 64)
-    np.testing.assert_array_equal(bits[abs(values) > 1e-5], (values > 0)[abs(values) > 1e-5])
+        phases = training.network.code(torch.from_numpy(hashes)).numpy()
+    first_bits = fh.unpack_bits(loaded.binarize(hashes), loaded.n_bits)[:, :: metric_learning.BITS_PER_PHASE]
+    clear = abs(phases - phases.round()) > 1e-5
+    np.testing.assert_array_equal(first_bits[clear], (np.floor(phases) % 2)[clear])
+    assert loaded.n_bits == 64
+    with pytest.raises(fh.ArgumentError, match="percentile: the bits of best are phases"):
+        loaded.binarize(hashes, percentile=50)
     about = loaded.metadata
     assert (about["preset"], about["front_end"]) == ("best", {"kind": "field-map", "size": 64})
     assert about["training"]["steps"] == 6
@@ -84,20 +89,47 @@ def test_a_damaged_checkpoint_is_named(data, tmp_path):
             metric_learning.train(*data, steps=2, checkpoint=tmp_path / "checkpoint", num_threads=1)
 
 
-def test_bits_that_are_lost_within_a_series_cost():
+def test_distances_of_codes_are_those_of_the_bits_and_slide_with_the_phases():
     rng = np.random.default_rng(0)
-    owner = torch.from_numpy(np.repeat([3, 7], 500))
-    good = rng.normal(size=(1000, 64)).astype(np.float32)
-    copied = np.repeat(good[:, :1], 64, axis=1)
-    one_series_each = np.where(owner.numpy()[:, None] == 3, 1, -1) * np.abs(good)  # balanced, but not within a series
+    hashes, weight = rng.normal(size=(40, 64)).astype(np.float32), rng.normal(size=(16, 64)).astype(np.float32)
+    phases = torch.from_numpy(hashes @ weight.T).requires_grad_()
+    shifts = rng.uniform(0, 2, (200, 16)).astype(np.float32)
+    distances = [metric_learning._code_distances(torch, phases, torch.from_numpy(shift)) for shift in shifts]
+    bits = fh.unpack_bits(binarize_phases(hashes, weight, shifts[0], 4), 64)
+    expected = (bits[:, None] != bits).sum(2)
+    assert (distances[0].detach().numpy() == expected).mean() > 0.99  # float32 beside float64
+    turned = np.abs(phases.detach().numpy()[:, None] - phases.detach().numpy()) % 2
+    mean = np.minimum(turned, 2 - turned).sum(2) * 4
+    np.testing.assert_allclose(sum(distances).detach().numpy() / len(shifts), mean, atol=1)
+    distances[0][0, 1].backward()
+    assert (phases.grad[:2].abs() == 4).all()
+    assert not phases.grad[2:].any()
 
-    def waste(values):
-        values = torch.from_numpy(values.astype(np.float32))
-        return [float(part) for part in metric_learning._waste(torch, values, values.sign(), owner)]
 
-    assert max(waste(good)) < 0.01
-    assert waste(copied)[1] > 0.95
-    assert waste(one_series_each)[0] > 0.5
+def test_the_precision_loss_counts_who_is_among_the_nearest(monkeypatch):
+    monkeypatch.setattr(metric_learning, "BLUR", 1e-3)
+    rng = np.random.default_rng(0)
+    n, k = 30, 6
+    distances = rng.permutation(n * n).reshape(n, n).astype(np.float32)
+    similar = np.zeros((n, n), np.float32)
+    for i in range(n):
+        similar[i, rng.permutation(np.delete(np.arange(n), i))[:k]] = 1
+    inside = np.where(np.eye(n), np.inf, distances).argsort(1)[:, :k]
+    expected = 1 - np.take_along_axis(similar, inside, 1).mean()
+    arrays = [torch.from_numpy(array) for array in (distances, similar, np.ones((n, n), np.float32))]
+    assert float(metric_learning._precision_loss(torch, *arrays)) == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_precision_loss_wants_order_and_not_size():
+    ranks = torch.arange(20.0).repeat(20, 1)
+    distances = ranks.clone().requires_grad_()
+    similar = (ranks < 5).float()
+    metric_learning._precision_loss(torch, distances, similar, torch.ones_like(ranks)).backward()
+    # Frames that are similar are drawn in, those beyond pushed out, and all together nothing: sizes do not count.
+    gradient = distances.grad[10]
+    assert (gradient[3:5] > 0).all()
+    assert (gradient[5:8] < 0).all()
+    assert float(gradient.sum()) == pytest.approx(0, abs=1e-4)
 
 
 def test_series_end_at_gaps_and_where_time_steps_back():

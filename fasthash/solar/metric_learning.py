@@ -1,14 +1,14 @@
 """Training of the best solar encoder: metric learning on field maps, with time as the teacher.
 
 A small convolutional network learns 64 numbers of which distances tell how far apart in time two frames of one Sun
-are, and a linear map of them whose signs are the bits of a code that does the same. Similar are, as in Grycuk and
-Scherer (section 3), frames at most 24 h apart. Two losses of the same form teach floats and bits at once: the
-cross-entropy between who is similar and a softmax over negative distances (Goldberger et al. 2004, neighbourhood
-components analysis; a straight-through sign for the bits: Bengio, Leonard and Courville 2013, arXiv 1308.3432).
+are, and a linear map of them to 16 phases of which the bits of a code are made (`fasthash.codes.binarize_phases`).
+Similar are, as in Grycuk and Scherer (section 3), frames at most 24 h apart. The floats learn by the cross-entropy
+between who is similar and a softmax over negative distances (Goldberger et al. 2004, neighbourhood components
+analysis), the bits by a smooth form of the very precision that they are measured by.
 
-What makes or breaks the bits is balance: those that tell one Sun from another (its polarities, its noise) are constant
-within an archive of one Sun, and lost there. So worlds are as long as an archive, a batch is many frames of two of
-them, and within each the bits are asked to be balanced and uncorrelated. docs/solar.md says what each part gives.
+What makes or breaks the bits is how evenly they flip. The signs of 64 values are 64 clocks of their own: of the 13 that
+flip in a day, more or less 4 come by chance, and that alone mixes up the frames at the edge of the window. The four
+bits of a phase flip one after the other as it turns. docs/solar.md says what each part gives.
 """
 
 import math
@@ -33,13 +33,16 @@ from fasthash._training import (
     write_encoder,
 )
 from fasthash._validation import check_int, check_threads
-from fasthash.codes import binarize
+from fasthash.codes import binarize_phases
 from fasthash.encoder import Encoder
 from fasthash.errors import ArgumentError
 from fasthash.evaluation import evaluate_window
 from fasthash.solar.field_map import FieldMap
 
-N_BITS = 64
+DIM = 64
+# Of a code of 64 bits. More bits a phase flip more evenly, more phases tell more.
+PHASES, BITS_PER_PHASE = 16, 4
+N_BITS = PHASES * BITS_PER_PHASE
 CELLS = 64  # a side of a map
 CHANNELS = (32, 56, 80, 112, 144)
 STRIDES = (2, 2, 1, 2, 2)
@@ -53,12 +56,13 @@ SERIES_PER_BATCH, SPANS_PER_SERIES = 2, 4
 NEAR, FAR = 24, 48
 SPANS = (96.0, 120.0, 168.0)  # hours
 WINDOW, SOFTNESS = 24.5, 2.0  # hours: where similarity ends, and how softly
-# A frame far away stands for many of an archive: for the bits, which have few distances to give, it counts so often.
-FAR_HOURS, FAR_WEIGHT = 96.0, 4.0
+# A frame far away stands for many of an archive: for the bits, whose wrapped phases may meet again, it counts so often.
+FAR_HOURS, FAR_WEIGHT = 96.0, 6.0
 GAP = np.timedelta64(1, "D")  # ends a series
 
-# Shares in the loss. The floats' own is 3, as much as the bits': with less their precision suffers.
-FLOATS, BITS, BALANCE, DECORRELATION, UNIT = 3.0, 3.0, 4.0, 20.0, 0.01
+# Shares in the loss: that of the bits is a precision, which is a fraction of the floats' cross-entropy.
+FLOATS, BITS = 3.0, 10.0
+BLUR = 2.0  # bits: how softly the bits' precision tells whether a frame is among the nearest
 
 _Series = tuple[NDArray[Any], NDArray[np.float64]]  # maps, hours
 
@@ -93,7 +97,7 @@ class Training:
 def network() -> Any:
     """The untrained torch network: maps (n, 64, 64) in gauss to hashes (n, 64).
 
-    Its ``code`` is the linear map from hashes to values (n, 64) whose signs are the bits.
+    Its ``code`` is the linear map from hashes to phases (n, 16) in half turns.
     """
     torch = import_torch()
     nn = torch.nn
@@ -113,8 +117,8 @@ def network() -> Any:
                     nn.ReLU(),
                 ]
             self.features = nn.Sequential(*steps)
-            self.hash = nn.Linear(CHANNELS[-1] * (CELLS // math.prod(STRIDES)) ** 2, N_BITS)
-            self.code = nn.Linear(N_BITS, N_BITS)
+            self.hash = nn.Linear(CHANNELS[-1] * (CELLS // math.prod(STRIDES)) ** 2, DIM)
+            self.code = nn.Linear(DIM, PHASES)
 
         def forward(self, maps: Any) -> Any:
             # Weak field counts by its root, spots by their sign alone.
@@ -212,33 +216,62 @@ def _neighbour_loss(torch: Any, distances: Any, similar: Any, counts: Any) -> An
     return -(wanted * chances).sum(1).mean()
 
 
-def _loss(torch: Any, hashes: Any, values: Any, scales: Any, hours: Any, owner: Any) -> Any:
-    """What a batch costs. ``values`` are the code's before their signs are taken."""
+def _precision_loss(torch: Any, distances: Any, similar: Any, counts: Any) -> Any:
+    """One minus the precision among as many of the nearest as are similar, smoothed over `BLUR` of distance.
+
+    ``similar``, ``counts``: as in `_neighbour_loss`. The distance up to which a frame is among the nearest follows the
+    distances, so that making all of them larger or smaller changes nothing but how much the blur is.
+    """
+    counts = counts.masked_fill(torch.eye(len(distances), dtype=torch.bool), 0)
+    wanted = (similar * counts).sum(1, keepdim=True).clamp_min(0.5)
+    with torch.no_grad():
+        edge = _edge(torch, distances, counts, wanted)
+        inside = torch.sigmoid((edge - distances) / BLUR)
+        pull = inside * (1 - inside) * counts
+        pull = pull / pull.sum(1, keepdim=True).clamp_min(1e-6)
+    follow = (pull * distances).sum(1, keepdim=True)
+    inside = torch.sigmoid((edge + follow - follow.detach() - distances) / BLUR)
+    return 1 - ((similar * counts * inside).sum(1, keepdim=True) / wanted).mean()
+
+
+def _edge(torch: Any, distances: Any, counts: Any, wanted: Any) -> Any:
+    """The distance (n, 1) within which, softly, ``wanted`` frames are; by bisection."""
+    low = torch.full_like(wanted, -4 * BLUR)
+    high = torch.full_like(wanted, float(distances.max()) + 4 * BLUR)
+    for _ in range(14):
+        middle = (low + high) / 2
+        enough = (torch.sigmoid((middle - distances) / BLUR) * counts).sum(1, keepdim=True) > wanted
+        low, high = torch.where(enough, low, middle), torch.where(enough, middle, high)
+    return (low + high) / 2
+
+
+def _code_distances(torch: Any, phases: Any, shift: Any) -> Any:
+    """Hamming distances (n, n) of the codes of phases (n, p) in half turns, all turned on by ``shift`` (p,).
+
+    Their gradient is that of the mean over all shifts, bits a half turn times the turns between two phases.
+    """
+    apart = (phases[:, None] - phases).remainder(2)
+    mean = torch.minimum(apart, 2 - apart).sum(2) * BITS_PER_PHASE
+    places = torch.arange(BITS_PER_PHASE) / BITS_PER_PHASE
+    odd = ((phases.detach() + shift)[:, :, None] + places).floor().remainder(2).flatten(1)
+    signs = 2 * odd - 1
+    distances = (signs.shape[1] - signs @ signs.T) / 2
+    return mean + (distances - mean).detach()
+
+
+def _loss(torch: Any, hashes: Any, phases: Any, scale: Any, hours: Any, owner: Any, shift: Any) -> Any:
+    """What a batch costs; ``shift`` as in `_code_distances`."""
     apart = (hours[:, None] - hours).abs()
     together = (owner[:, None] == owner).float()
     similar = torch.sigmoid((WINDOW - apart) / SOFTNESS).float() * together
-    squared = torch.cdist(hashes, hashes).pow(2) / N_BITS
-    soft = torch.tanh(values)  # its gradient never quite ends, so that a bit that is always set can come back
-    signs = values.sign().detach() + soft - soft.detach()
-    different = (N_BITS - signs @ signs.T) / 2 / N_BITS
-    floats = _neighbour_loss(torch, squared * scales[0].exp() * 4, similar, torch.ones_like(together))
-    counts = together * (1 + (FAR_WEIGHT - 1) * (apart > FAR_HOURS))  # an archive is of one Sun
-    bits = _neighbour_loss(torch, different * scales[1].exp() * 30, similar, counts)
-    bias, correlation = _waste(torch, values, signs, owner)
-    unit = (values.abs() - 1).pow(2).mean()
-    return FLOATS * floats + BITS * bits + BALANCE * bias + DECORRELATION * correlation + UNIT * unit
-
-
-def _waste(torch: Any, values: Any, signs: Any, owner: Any) -> tuple[Any, Any]:
-    """What of the bits is lost within a series, where they hardly change or tell the same: two numbers in [0, 1].
-
-    The square of each value's mean as a share of its mean square; the mean squared covariance of two bits.
-    """
-    groups = [owner == i for i in owner.unique()]
-    bias = [(values[g].mean(0).pow(2) / values[g].pow(2).mean(0)).mean() for g in groups]
-    off_diagonal = 1 - torch.eye(N_BITS)
-    covariance = [(torch.cov(signs[g].T, correction=0) * off_diagonal).pow(2).mean() for g in groups]
-    return torch.stack(bias).mean(), torch.stack(covariance).mean()
+    squared = torch.cdist(hashes, hashes).pow(2) / DIM
+    floats = _neighbour_loss(torch, squared * scale.exp() * 4, similar, torch.ones_like(together))
+    bits = []
+    for i in owner.unique():  # an archive is of one Sun
+        of = owner == i
+        counts = 1 + (FAR_WEIGHT - 1) * (apart[of][:, of] > FAR_HOURS).float()
+        bits.append(_precision_loss(torch, _code_distances(torch, phases[of], shift), similar[of][:, of], counts))
+    return FLOATS * floats + BITS * torch.stack(bits).mean()
 
 
 # ---- training ------------------------------------------------------------------------------------------------------
@@ -290,20 +323,22 @@ def train(
     series = [(maps[run], hours[run]) for run in chosen]
     with reproducible(torch, seed, check_threads(num_threads)):
         net = network()
-        scales = torch.nn.ParameterList([torch.zeros(2)])
-        groups = [{"params": net.parameters(), "weight_decay": 1e-2}, {"params": scales, "weight_decay": 0.0}]
+        scale = torch.nn.ParameterList([torch.zeros(())])
+        groups = [{"params": net.parameters(), "weight_decay": 1e-2}, {"params": scale, "weight_decay": 0.0}]
         optimiser = torch.optim.AdamW(groups, lr=LEARNING_RATE)
         settings = {"seed": seed, "steps": steps, "data": data_digest(maps, times)}
-        parts = {"network": net, "scales": scales, "optimiser": optimiser}
+        parts = {"network": net, "scale": scale, "optimiser": optimiser}
         losses = resume(checkpoint, settings, parts)
         for step in range(len(losses), steps):
             rate = LEARNING_RATE * _rate(step, steps)
             optimiser.param_groups[0]["lr"], optimiser.param_groups[1]["lr"] = rate, 5 * rate
-            seen, when, owner = _batch(torch, series, np.random.default_rng([seed, 2, step]))
+            rng = np.random.default_rng([seed, 2, step])
+            seen, when, owner = _batch(torch, series, rng)
+            shift = torch.from_numpy(rng.uniform(0, 2, PHASES).astype(np.float32))
             with half_length():
                 hashes = net(seen)
             hashes = hashes.float()
-            cost = _loss(torch, hashes, net.code(hashes), scales[0], when, owner)
+            cost = _loss(torch, hashes, net.code(hashes), scale[0], when, owner, shift)
             optimiser.zero_grad()
             cost.backward()
             torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
@@ -347,14 +382,19 @@ def hashes_of(net: Any, maps: NDArray[Any]) -> NDArray[np.float32]:
     return hashes
 
 
+def codes_of(net: Any, hashes: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The codes, uint8 (n, 8), of hashes of the torch network."""
+    weight, bias = (values.detach().numpy() for values in (net.code.weight, net.code.bias))
+    return binarize_phases(hashes, weight, bias, BITS_PER_PHASE)
+
+
 def evaluate(net: Any, series: list[tuple[NDArray[Any], NDArray[np.datetime64]]]) -> Quality | None:
     """Retrieval among all frames of some series, each of which is another Sun; None where there are too few frames."""
     # Their times may overlap, though the Suns differ: each gets ten years of its own.
     times = [stamps - stamps[0] + np.timedelta64(3650 * i, "D") for i, (_, stamps) in enumerate(series)]
     when = np.datetime64("1970-01-01", "ms") + np.concatenate(times)
     hashes = hashes_of(net, np.concatenate([maps for maps, _ in series]))
-    weight, bias = (values.detach().numpy() for values in (net.code.weight, net.code.bias))
-    codes = binarize(hashes, -bias, weight)
+    codes = codes_of(net, hashes)
     try:
         floats, floats_6h = (evaluate_window(hashes, when, "48h", span, "l2") for span in ("0h", "6h"))
         bits, bits_6h = (evaluate_window(codes, when, "48h", span, "hamming") for span in ("0h", "6h"))
@@ -367,7 +407,7 @@ def evaluate(net: Any, series: list[tuple[NDArray[Any], NDArray[np.datetime64]]]
 
 
 def export(path: str | os.PathLike[str], training: Training, name: str, data: str) -> Encoder:
-    """Write the network as ONNX: maps (n, 64, 64) in gauss to hashes (n, 64), and in its metadata the map to bits.
+    """Write the network as ONNX: maps (n, 64, 64) in gauss to hashes (n, 64), and in its metadata the map to phases.
 
     Returns the encoder as loaded back from what was written.
     """
@@ -377,7 +417,8 @@ def export(path: str | os.PathLike[str], training: Training, name: str, data: st
         "front_end": FieldMap(CELLS).settings(),
         "scaling": "signed and unsigned square roots, and tanh(field / 200 G), inside the network",
         "projection": [_shortest(row) for row in training.network.code.weight.detach().numpy()],
-        "thresholds": _shortest(-training.network.code.bias.detach().numpy()),
+        "offsets": _shortest(training.network.code.bias.detach().numpy()),
+        "bits_per_phase": BITS_PER_PHASE,
         "training": {
             "data": data,
             "images": training.frames,
