@@ -1,7 +1,7 @@
 # make demo   the main job on simulated data, with pictures, in fasthash-demo/
 # make test   lint, types and every test
 # make bench  the benchmarks, beside their peers; the figures in the documentation follow.  make bench-quick   the short ones
-# make docs   the reference, and the tables of figures
+# make docs   the reference, and the tables of figures.  make evaluations DATA=folder   how well the encoders retrieve, again
 # make sanitize, make old-cpus   the tests of the kernels with every access checked, and on processors of long ago
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 KERNELS := fasthash/_machine_code.py fasthash/_grid.py fasthash/solar/_cells.py fasthash/solar/_drawing.py
 NATIVE := setup.py pyproject.toml $(wildcard csrc/* fasthash/*.pyx) $(KERNELS)
 
-.PHONY: demo test bench bench-quick docs sanitize old-cpus install solar solar-paper radio radio-8 ablation clean
+.PHONY: demo test bench bench-quick evaluations docs sanitize old-cpus install solar solar-paper radio radio-8 ablation clean
 .DELETE_ON_ERROR:
 
 install: $(VENV)/installed
@@ -40,6 +40,14 @@ bench: install
 
 bench-quick: install
 	$(BIN)/python -m pytest benchmarks -o python_files='bench_*.py' -m 'not large and not slow'
+
+# How well the encoders retrieve, and whatever else the documentation shows that a command printed, once more: all, or
+# those whose names fit NAMES. DATA: a folder with data.zip, data-balanced.zip, griese.zip, mdi-continuum, the tables of
+# sunspot groups g2011.txt, ..., and the real magnetograms that the commands in benchmarks/results name.
+NAMES ?= *
+evaluations: install
+	$(BIN)/python -m benchmarks.store $(foreach name,$(NAMES),'$(name)') --data $(DATA)
+	$(BIN)/python -m benchmarks.tables
 
 # The reference, from the docstrings, and the tables, from the stored runs.
 docs: install
@@ -96,7 +104,7 @@ radio-8: install
 
 # What each part of solar gives: ten short trainings.
 ablation: build/solar-worlds
-	$(BIN)/python benchmarks/ablation_solar.py build/solar-worlds
+	$(BIN)/python -m benchmarks.ablation_solar build/solar-worlds
 
 .PHONY: build/solar-worlds
 build/solar-worlds: install

@@ -1,11 +1,11 @@
 """What each part of the best solar preset gives: short trainings with one part changed, side by side.
 
-    python benchmarks/ablation_solar.py WORLDS [STEPS]        make ablation
+    python -m benchmarks.ablation_solar WORLDS [STEPS]        make ablation
 
 WORLDS is the folder that `make solar` trains on. Every row is trained with the same seed for STEPS steps (250 unless
 said; the shipped encoder had many times more) and measured on two simulated Suns that no training saw: one of the
-simulator's default field model, and one of two smooth Gaussians a region. Precision with k = the number of similar
-images, 48-h window, and with everything within 6 h excluded.
+simulator's default field model, and one of two smooth Gaussians a region. Prints a table as Markdown: precision with
+k = the number of similar images, 48-h window, and with everything within 6 h excluded.
 """
 
 import contextlib
@@ -147,7 +147,8 @@ def references(suns: list[Any]) -> Iterator[tuple[str, list[float]]]:
 
 def main(folder: str, steps: int = 250) -> None:
     suns = [test_sun(smooth) for smooth in (False, True)]
-    print(f"{steps} steps each; simulator's field: floats, 6 h excluded, bits, 6 h excluded; smooth field: the same")
+    columns = [f"{what} | within 6 h excluded" for what in ("field: floats", "bits", "smooth: floats", "bits")]
+    print(f"| | {' | '.join(columns)} |\n{'|---' * (1 + 2 * len(columns))}|", flush=True)
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
         jobs = {name: pool.submit(train_variant, name, folder, steps, suns) for name in VARIANTS}
         for name, row in itertools.chain(references(suns), ((name, job.result()) for name, job in jobs.items())):

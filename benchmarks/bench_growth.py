@@ -1,4 +1,4 @@
-"""How the cost of one query grows with the number of rows, one thread; the exponent is fitted from 10^5 rows on.
+"""How the cost of one query grows with the number of rows, one thread; benchmarks/tables.py fits the exponents.
 
     python -m pytest -s benchmarks/bench_growth.py -m 'not large'
     python -m pytest -s benchmarks/bench_growth.py -m large        # HNSW of a million vectors: a quarter of an hour
@@ -20,19 +20,15 @@ from fasthash.index import FlatIndex, HNSWIndex
 CODES = [10**4, 10**5, 10**6, 10**7]
 VECTORS = [10**4, 30_000, 10**5, 200_000]
 DIM, K, N_QUERIES = 50, 10, 200
-FITTED_FROM = 10**5
 
 
 @pytest.fixture
 def grown(benchmark):
-    """A function of sizes and of what measures one of them: its figures, as columns, and the exponent of ``us``."""
+    """A function of sizes and of what measures one of them: its figures, as columns."""
 
     def measure(sizes, at):
         rows = [{"n": n, **at(n)} for n in sizes]
         benchmark.extra_info.update({name: [row[name] for row in rows] for name in rows[0]})
-        large = np.log10([(row["n"], row["us"]) for row in rows if row["n"] >= FITTED_FROM])
-        if len(large) > 1:
-            benchmark.extra_info["exponent"] = round(float(np.polyfit(*large.T, 1)[0]), 2) + 0.0
         benchmark.pedantic(lambda: None)  # what is timed is timed above
         print(f"\n{benchmark.extra_info}")
 

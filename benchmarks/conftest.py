@@ -56,7 +56,7 @@ def pytest_terminal_summary(terminalreporter, exitstatus, config):
         if config.getoption("store") and exitstatus == pytest.ExitCode.OK:  # a failed comparison has no figures
             which = "large" if name.endswith("_large") else "not large"
             command = f"python -m pytest benchmarks/bench_{name.removesuffix('_large')}.py -m '{which}' --store"
-            terminalreporter.write_line(f"stored: {store(name, command, config.stash[_environment], figures)}")
+            terminalreporter.write_line(f"stored: {store(name, command, config.stash[_environment], figures=figures)}")
 
 
 @pytest.fixture

@@ -5,14 +5,13 @@ python -m benchmarks.plots             # docs/recall-speed.png, docs/growth.png
 
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.store import stored
-from benchmarks.tables import GROWTH, LIBRARIES
+from benchmarks.tables import GROWTH, LIBRARIES, exponent, grown
 
 DOCS = Path(__file__).parent.parent / "docs"
 LEAST_MISSED = 1e-4  # of 10,000 neighbours, one
@@ -40,10 +39,11 @@ def growth(path: Path) -> None:
     """Time of a query against the number of rows, with the fitted exponents."""
     figure = Figure(figsize=(6.4, 4.4), layout="constrained")
     axes = figure.subplots()
+    found, _ = grown()
     for (test, words), colour in zip(GROWTH.items(), COLOURS, strict=True):
-        figures: dict[str, Any] = stored("growth")["figures"][test]
-        label = f"{words.replace('`', '')}: n^{figures['exponent']}"
-        axes.plot(figures["n"], figures["us"], "o-", color=colour, label=label, markersize=3.5, linewidth=1.2)
+        columns = found[test]
+        label = f"{words.replace('`', '')}: n^{exponent(columns)}"
+        axes.plot(columns["n"], columns["us"], "o-", color=colour, label=label, markersize=3.5, linewidth=1.2)
     axes.set(xscale="log", yscale="log")
     finish(axes, "one query, one thread", "rows", "microseconds")
     save(figure, path)

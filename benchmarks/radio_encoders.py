@@ -1,6 +1,6 @@
 """What turning does to a radio encoder's codes, and how fast it encodes, on one thread.
 
-    python benchmarks/radio_encoders.py DATASET [ENCODER ...]        (default: radio radio-8)
+    python -m benchmarks.radio_encoders DATASET [ENCODER ...]        (default: radio radio-8)
 
 DATASET is a folder or zip of radio galaxies (data.zip); what it calls valid is taken, else all of it. Every image is
 turned in its own pixels, by linear interpolation, by 23 angles that are multiples of 15 degrees. Images a second are
@@ -55,7 +55,7 @@ def images_a_second(encoder: fh.Encoder, galaxies: RadioSet) -> tuple[float, flo
 
 def main() -> None:
     if len(sys.argv) < 2:
-        sys.exit("usage: python benchmarks/radio_encoders.py DATASET [ENCODER ...]")
+        sys.exit("usage: python -m benchmarks.radio_encoders DATASET [ENCODER ...]")
     galaxies = read_dataset(sys.argv[1])
     if (galaxies.splits == "valid").any():
         galaxies = galaxies.split("valid")

@@ -1,14 +1,28 @@
-"""Stored runs: one JSON file for each benchmark in benchmarks/results/, with its command, machine and figures.
+"""Stored runs: one JSON file each in benchmarks/results/, with its command, day, machine and figures.
 
     {"command": "python -m pytest ...", "date": "2026-01-31", "environment": {...}, "figures": {TEST: {NAME: VALUE}}}
+    {"command": "fasthash reproduce solar", "date": ..., "environment": {...}, "output": [LINE, ...]}
 
-Tables in the documentation are drawn from these files (benchmarks/tables.py), so a figure has one home.
+Benchmarks store figures, by --store. Every other command has its output kept, line by line:
+
+    python -m benchmarks.store NAME --command 'fasthash reproduce solar'
+    python -m benchmarks.store 'reproduce_*' --data FOLDER      # the commands stored under these names, once more
+
+A command runs in bash, in an empty folder where it finds the files of FOLDER under their names.
+
+What the documentation shows is drawn from these files (benchmarks/tables.py), so a figure has one home.
 """
 
+import argparse
 import datetime
 import json
 import os
 import platform
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -56,28 +70,57 @@ def processor() -> str:
     return f"{facts.get('model name', 'unknown')}, family {facts.get('cpu family')}, model {facts.get('model')}"
 
 
-def store(name: str, command: str, where: dict[str, Any], figures: Figures) -> Path:
-    """Write one run; ``where`` is what `environment` said before it."""
+def store(name: str, command: str, where: dict[str, Any], **result: Any) -> Path:
+    """Write one run; ``where`` is what `environment` said before it, ``result`` its ``figures`` or its ``output``."""
     run = {
         "command": command,
         "date": datetime.date.today().isoformat(),
         "environment": {**where, "load_after": round(os.getloadavg()[0], 2)},
-        "figures": figures,
+        **result,
     }
     path = RESULTS / f"{name}.json"
     RESULTS.mkdir(exist_ok=True)
     with atomic_write(path) as file:
-        file.write((json.dumps(run, indent=1) + "\n").encode())
+        file.write((json.dumps(run, indent=1, ensure_ascii=False) + "\n").encode())
     return path
 
 
+def run_and_store(name: str, command: str, data: Path | None = None) -> Path:
+    """Run a command in bash, with this Python and this fasthash, and keep what it prints, unless it fails."""
+    where = environment()
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    with tempfile.TemporaryDirectory() as folder:
+        for file in [] if data is None else data.resolve().iterdir():
+            (Path(folder) / file.name).symlink_to(file)
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", command],
+            cwd=folder,
+            env={**os.environ, "PATH": path, "PYTHONPATH": str(RESULTS.parent.parent)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+    if done.returncode or not done.stdout.strip():
+        sys.exit(f"{name}: exit status {done.returncode}, {len(done.stdout)} characters of output; nothing is stored")
+    said = done.stdout.rstrip().replace(str(Path.home()), "~")
+    return store(name, command, where, output=[line.rstrip() for line in said.splitlines()])
+
+
 def stored(name: str) -> dict[str, Any]:
-    """The last stored run of that name; without any figures where there is none."""
-    try:
-        run: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
-    except FileNotFoundError:
-        return {"figures": {}}
-    return run
+    """The last stored run of that name; without any figures where there is none, or where it has an output."""
+    path = RESULTS / f"{name}.json"
+    run: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return {"figures": {}, **run}
+
+
+def numbers(result: Any) -> Iterator[float]:
+    """Every number of a run's figures or output, that in text included."""
+    if isinstance(result, (int, float)):
+        yield float(result)
+    elif isinstance(result, str):
+        yield from (float(text.replace(",", "")) for text in re.findall(r"\d[\d,]*\.?\d*|\.\d+", result))
+    else:
+        for part in result.values() if isinstance(result, dict) else result:
+            yield from numbers(part)
 
 
 def changes(before: Figures, now: Figures) -> list[tuple[str, str, float, float]]:
@@ -89,3 +132,33 @@ def changes(before: Figures, now: Figures) -> list[tuple[str, str, float, float]
         for old in [before.get(test, {}).get(name)]
         if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in (old, new))
     ]
+
+
+def main() -> None:
+    """The command line of this module."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.store", description="Run commands, keep what they print."
+    )
+    parser.add_argument(
+        "names", nargs="*", default=["*"], metavar="NAME", help="of stored outputs, or patterns of them"
+    )
+    parser.add_argument("--command", help="what to run (default: the command stored under NAME)")
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="whose files the commands need")
+    args = parser.parse_args()
+    commands = dict.fromkeys(args.names, args.command) if args.command else dict(repeatable(args.names))
+    if not commands:
+        parser.error(f"no output is stored under {' '.join(args.names)}; --command says what to run")
+    for name, command in commands.items():
+        print(f"stored: {run_and_store(name, command, args.data)}", flush=True)
+
+
+def repeatable(patterns: list[str]) -> Iterator[tuple[str, str]]:
+    """Names and commands of the stored outputs, but those of long trainings, which have ``"again": false``."""
+    for path in sorted(path for pattern in patterns for path in RESULTS.glob(f"{pattern}.json")):
+        run = stored(path.stem)
+        if "output" in run and run.get("again", True):
+            yield path.stem, run["command"]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,9 +1,11 @@
-"""Tables of the documentation, drawn from the stored runs.
+"""Tables and listings of the documentation, drawn from the stored runs.
 
-    python -m benchmarks.tables            # after a run with --store
+    python -m benchmarks.tables            # after a run with --store, or of benchmarks.store
 
-A page holds a table between ``<!-- table: NAME -->`` and ``<!-- end -->``; NAME is a function here. Every table is
-followed by the command, day and machine of its run; runs that none of them draws are listed in full by `others`.
+A page holds a table between ``<!-- table: NAME -->`` and ``<!-- end -->``; NAME is a function here. Between
+``<!-- output: NAME -->`` and ``<!-- end -->`` it holds what the stored run of that name printed: Markdown as it is,
+anything else as a listing below its command. Each is followed by its run, day and machine; figures of benchmarks that
+no table draws are listed in full by `others`.
 """
 
 import os
@@ -12,22 +14,26 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.store import RESULTS, stored
 
 ROOT = Path(__file__).parent.parent
-BLOCK = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- (table|output): (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 Rows = list[list[str]]
 
 
 def pages() -> list[Path]:
-    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "benchmarks" / "README.md"]
+    folders = [ROOT / "docs", ROOT / "benchmarks", ROOT / "fasthash" / "encoders"]
+    return [ROOT / "README.md", *(page for folder in folders for page in sorted(folder.rglob("*.md")))]
 
 
 def render(page: Path) -> str:
-    """A page with all its tables as the stored runs have them."""
+    """A page with all its tables and listings as the stored runs have them."""
     results = os.path.relpath(RESULTS, page.parent)
     text = page.read_text(encoding="utf-8")
-    return BLOCK.sub(lambda found: found[1] + table(found[2], results) + found[3], text)
+    draw = {"table": table, "output": output}
+    return BLOCK.sub(lambda found: found[1] + draw[found[2]](found[3], results) + found[4], text)
 
 
 def table(name: str, results: str) -> str:
@@ -37,15 +43,28 @@ def table(name: str, results: str) -> str:
     return "\n".join([head, "|" + "---|" * len(rows[0]), *body, "", origin(runs, results), ""])
 
 
-def origin(names: list[str], results: str) -> str:
+def output(name: str, results: str) -> str:
+    """What the stored run of that name printed, for a page that has the stored runs at ``results``."""
+    run = stored(name)
+    lines = run["output"]
+    if not lines[0].startswith("|"):
+        lines = ["```", *(f"$ {line}" for line in run["command"].splitlines()), *lines, "```"]
+        return "\n".join([*lines, "", origin([name], results, command=False), ""])
+    return "\n".join([*lines, "", origin([name], results), ""])
+
+
+def origin(names: list[str], results: str, command: bool = True) -> str:
     """Where the figures of some runs come from: their files, machine and load, and the command if it is one run."""
     runs = [stored(name) for name in names]
     files = ", ".join(f"[{name}]({results}/{name}.json)" for name in names)
-    command = f"`{runs[0]['command']}`, " if len(runs) == 1 else ""
+    ran = f"`{'; '.join(runs[0]['command'].splitlines())}`, " if len(runs) == 1 and command else ""
     machine = runs[0]["environment"]
-    load = max(run["environment"][when] for run in runs for when in ("load_before", "load_after"))
-    where = f"{machine['processor']}, {machine['simd_level']}, {machine['cores']} cores, load up to {load}"
-    return f"<sub>{files}: {command}{runs[0]['date']}, {where}</sub>"
+    if "note" in machine:
+        where = machine["note"]  # of figures older than this way of keeping them
+    else:
+        load = max(run["environment"][when] for run in runs for when in ("load_before", "load_after"))
+        where = f"{machine['processor']}, {machine['simd_level']}, {machine['cores']} cores, load up to {load}"
+    return f"<sub>{files}: {ran}{runs[0]['date']}, {where}</sub>"
 
 
 def number(value: float) -> str:
@@ -230,29 +249,58 @@ GROWTH = {
     "test_multi_index[uniform]": "the same, uniform codes",
     "test_buckets": "`HammingIndex`, 8 bit, k = 100",
     "test_flat": "scan, 50 floats (`FlatIndex`)",
-    "test_hnsw[graph]": "`HNSWIndex`, 50 floats",
+    "test_hnsw": "`HNSWIndex`, 50 floats",
 }
+FITTED_FROM = 10**5  # rows: what fits in a cache tells nothing of what does not
+
+
+def grown() -> tuple[dict[str, dict[str, list[float]]], list[str]]:
+    """By row of GROWTH its columns, the large runs' behind the others; and the runs."""
+    runs = [name for name in ("growth", "growth_large") if stored(name)["figures"]]
+    found: dict[str, dict[str, list[float]]] = {}
+    for test, figures in (item for name in runs for item in stored(name)["figures"].items()):
+        columns = found.setdefault("test_hnsw" if test.startswith("test_hnsw[") else test, {})
+        for name, values in figures.items():
+            columns.setdefault(name, []).extend(values)
+    return found, runs
+
+
+def exponent(columns: dict[str, list[float]]) -> float:
+    """The slope of time against rows, in logarithms."""
+    large = [(n, us) for n, us in zip(columns["n"], columns["us"], strict=True) if n >= FITTED_FROM]
+    return round(float(np.polyfit(*np.log10(large).T, 1)[0]), 2) + 0.0
 
 
 def growth() -> tuple[Rows, list[str]]:
-    run = stored("growth")["figures"]
-    sizes = sorted({n for figures in run.values() for n in figures["n"]})
+    found, runs = grown()
+    sizes = sorted({n for columns in found.values() for n in columns["n"]})
     rows = [["microseconds a query", *(f"{n:,}" for n in sizes), "exponent"]]
     for test, words in GROWTH.items():
-        at = dict(zip(run[test]["n"], run[test]["us"], strict=True))
-        rows.append([words, *(number(at[n]) if n in at else "" for n in sizes), str(run[test].get("exponent", ""))])
-    return rows, ["growth"]
+        at = dict(zip(found[test]["n"], found[test]["us"], strict=True))
+        rows.append([words, *(number(at[n]) if n in at else "" for n in sizes), f"{exponent(found[test])}"])
+    return rows, runs
 
 
 def growth_memory() -> tuple[Rows, list[str]]:
-    run = stored("growth")["figures"]
+    found, runs = grown()
     rows = [["at the largest n measured", "n", "bytes a row", "build, s", "build, us a row"]]
     for test, words in GROWTH.items():
-        figures = {name: values[-1] for name, values in run[test].items() if isinstance(values, list)}
+        figures = {name: values[-1] for name, values in found[test].items()}
         if "build_s" in figures:
             each = number(1e6 * figures["build_s"] / figures["n"])
             rows.append([words, f"{figures['n']:,}", *cells(figures, "bytes_a_row", "build_s"), each])
-    return rows, ["growth"]
+    return rows, runs
+
+
+def growth_graph() -> tuple[Rows, list[str]]:
+    """What the graph alone has: the neighbours it finds, and how long it takes to build."""
+    found, runs = grown()
+    columns = found["test_hnsw"]
+    rows = [["`HNSWIndex`, 50 floats", *(f"{n:,}" for n in columns["n"])]]
+    rows.append(["queries a second, one by one", *(number(1e6 / us) for us in columns["us"])])
+    rows.append(["recall@10", *(f"{recall:.4f}" for recall in columns["recall_at_10"])])
+    rows.append(["build, two threads, s", *(number(seconds) for seconds in columns["build_s"])])
+    return rows, runs
 
 
 def speed() -> tuple[Rows, list[str]]:
@@ -340,10 +388,18 @@ def catalog() -> tuple[Rows, list[str]]:
     return rows, runs
 
 
+def catalog_precision() -> tuple[Rows, list[str]]:
+    figures = next(v for test, v in stored("catalog")["figures"].items() if "precision_is_that_of_memory" in test)
+    names = {"graph": "search by graph", "exact": "exact search", "in_memory": "NumPy, in memory"}
+    precision = [f"{figures[f'precision_{name}']:.4f}" for name in names]
+    return [["precision, 48-h window", *names.values()], [f"{figures['images']:,} images", *precision]], ["catalog"]
+
+
 def others() -> tuple[Rows, list[str]]:
     """Every figure of the runs that have no table of their own."""
     drawn = {run for draw in TABLES.values() if draw is not others for run in draw()[1]}
-    runs = sorted({path.stem for path in RESULTS.glob("*.json")} - drawn)
+    runs = sorted(path.stem for path in RESULTS.glob("*.json") if stored(path.stem)["figures"])
+    runs = [run for run in runs if run not in drawn]
     rows = [["benchmark", "figures"]]
     for run in runs:
         for test, figures in stored(run)["figures"].items():
@@ -366,8 +422,10 @@ TABLES: dict[str, Callable[[], tuple[Rows, list[str]]]] = {
         flat,
         hnsw,
         catalog,
+        catalog_precision,
         growth,
         growth_memory,
+        growth_graph,
         speed,
         others,
     )
@@ -375,7 +433,7 @@ TABLES: dict[str, Callable[[], tuple[Rows, list[str]]]] = {
 
 
 def changed() -> Iterator[tuple[Path, str]]:
-    """The pages whose tables are not those of the stored runs, and how they should read."""
+    """The pages whose tables and listings are not those of the stored runs, and how they should read."""
     for page in pages():
         text = render(page)
         if text != page.read_text(encoding="utf-8"):

@@ -40,7 +40,10 @@ MODULES = [
 HEAD = """# API reference
 
 Written by `make docs` from the docstrings. What is raised on purpose is a child of `FastHashError`; `num_threads=-1`
-is a thread for every core."""
+is a thread for every core.
+
+<!-- constants: 2.2: a section; 95 % of the intervals; 99.5: the percentile of white; 6.3 and 1.8 G of HMI's noise, 0.4
+if it were independent; 1.8" of FIRST; 3.04 Mm2; 1.4826 times the median deviation; 2311.11286: a time -->"""
 
 
 def reference() -> str:
