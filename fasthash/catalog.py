@@ -11,6 +11,7 @@ How it works, and what it promises, is told in docs/catalog.md.
 """
 
 import contextlib
+import math
 import os
 import shutil
 import tempfile
@@ -65,6 +66,10 @@ class Hit:
     time: str
     label: str
     id: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON, which has no infinity: an l2 distance too great for float32 is None there."""
+        return vars(self) | {"distance": self.distance if math.isfinite(self.distance) else None}
 
 
 @dataclass(frozen=True)
