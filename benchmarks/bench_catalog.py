@@ -19,7 +19,6 @@ import numpy as np
 import pytest
 
 import fasthash as fh
-from fasthash import index
 from fasthash.encoder import Encoded
 from fasthash.evaluation import recall_at_k
 from fasthash.io import Image
@@ -106,11 +105,11 @@ def test_search(benchmark, archive):
     catalog, _, queries, _ = archive
     rows = catalog.rows()
     codes = catalog.encoder.binarize(queries)
-    graph, level = catalog._state.neighbours.graph(catalog._state.table, "l2"), index._LEVELS[fh.simd_level()]
+    graph = catalog._state.neighbours.graph(catalog._state.table, "l2")
     seconds = each(
         {
             "search": lambda q: catalog.search(q, K),
-            "graph_alone": lambda q: graph.search(level, q[None], rows.hashes, K, 200, 1),
+            "graph_alone": lambda q: graph.search(q[None], rows.hashes, K, 200, 1),
             "hamming": lambda q: catalog.search(q, K, "hamming"),
         },
         queries,

@@ -8,6 +8,7 @@ TARGET static inline uint64_t popcount64(uint64_t x)
 }
 
 #include "hamming_words.h"
+#include "mask_bits.h"
 
 typedef __m512i vector;
 
@@ -132,8 +133,8 @@ TARGET static inline vector next_distances(const uint8_t *codes, vector wanted, 
 TARGET static inline uint64_t less_64(const vector distances[2], unsigned limit)
 {
     const __m512i below = _mm512_set1_epi16((short)limit);
-    return _mm512_cmplt_epu16_mask(distances[0], below)
-           | (uint64_t)_mm512_cmplt_epu16_mask(distances[1], below) << 32;
+    return bits_of_32(_mm512_cmplt_epu16_mask(distances[0], below))
+           | bits_of_32(_mm512_cmplt_epu16_mask(distances[1], below)) << 32;
 }
 
 #include "hamming_rows.h"

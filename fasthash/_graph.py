@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasthash._parallel import map_jobs
+from fasthash._scan import level_in_use
 from fasthash._segments import checked_array
 from fasthash._validation import check_int
 from fasthash._vectors import GREATEST, LEAST, MAX_LINKS, METRIC_CODES, STRIDE, Nodes
@@ -80,11 +81,11 @@ class Graph:
         return cls(vectors, metric, np.flatnonzero(~inside), levels)
 
     def search(
-        self, level: int, queries: Floats, vectors: Floats, k: int, ef: int, threads: int
+        self, queries: Floats, vectors: Floats, k: int, ef: int, threads: int
     ) -> tuple[NDArray[np.uint64], Ints]:
         """Keys (n_queries, k) of the nearest that the graph, of k nodes or more, leads to or does not hold; and which
         queries they are not to be trusted for."""
-        code, tail = METRIC_CODES[self.metric], np.arange(self.n_rows, len(vectors))
+        level, code, tail = level_in_use(), METRIC_CODES[self.metric], np.arange(self.n_rows, len(vectors))
         extra = np.concatenate([self.outside, tail]) if len(tail) else self.outside
         keys = np.empty((len(queries), k), np.uint64)
         shares = max(1, min(threads, len(queries) // _WORTH_A_THREAD))

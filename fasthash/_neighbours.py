@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fasthash import index
 from fasthash._graph import Graph
 from fasthash._journal import Place
+from fasthash._scan import decode, nearest
 from fasthash._storage import read_container, write_container
 from fasthash._table import Table
 from fasthash.errors import FastHashError
-from fasthash.hamming import knn_hamming, simd_level
+from fasthash.hamming import knn_hamming
 from fasthash.hamming_index import HammingIndex
 
 Ints = NDArray[np.int64]
@@ -111,8 +111,8 @@ class Neighbours:
             wanted = _wanted(table, k, selection)
             if n > _NODE * wanted:
                 return _by_graph(graph, wanted, table, vectors, metric, k, selection, threads)
-        keys = index._nearest(vectors, table["hashes"], metric, k, threads, selection.explicit(table))
-        return list(zip(*index._decode(keys), strict=True))
+        keys = nearest(vectors, table["hashes"], metric, k, threads, selection.explicit(table))
+        return list(zip(*decode(keys), strict=True))
 
     # ---- graphs
 
@@ -245,14 +245,14 @@ def _by_graph(
     """What is selected of the nearest ``wanted`` that a graph leads to; a scan for a query that has too few of them."""
     hashes, everything = table["hashes"], selection.is_everything(table)
     asked = k if everything else wanted
-    keys, failed = graph.search(index._LEVELS[simd_level()], vectors, hashes, asked, wanted, threads)
-    hits: list[Hits] = list(zip(*index._decode(keys), strict=True))
+    keys, failed = graph.search(vectors, hashes, asked, wanted, threads)
+    hits: list[Hits] = list(zip(*decode(keys), strict=True))
     if not everything:
         hits = [_selected(table, distances, rows, k, selection) for distances, rows in hits]
         failed = np.union1d(failed, [i for i, (_, rows) in enumerate(hits) if len(rows) < k]).astype(np.int64)
     if len(failed):
-        keys = index._nearest(vectors[failed], hashes, metric, k, threads, selection.explicit(table))
-        for i, hit in zip(failed.tolist(), zip(*index._decode(keys), strict=True), strict=True):
+        keys = nearest(vectors[failed], hashes, metric, k, threads, selection.explicit(table))
+        for i, hit in zip(failed.tolist(), zip(*decode(keys), strict=True), strict=True):
             hits[i] = hit
     return hits
 
@@ -273,7 +273,7 @@ def nearest_cells(
     for start in range(0, len(rows), _BLOCK):
         block = rows[start : start + _BLOCK]
         floats = cells[block].take(values, axis=1).astype(np.float32) - _MIDDLE
-        distances, found = index._decode(index._nearest(points, floats, metric, k, threads))
+        distances, found = decode(nearest(points, floats, metric, k, threads))
         for i, (held_distances, held_rows) in enumerate(hits):
             near, its = np.concatenate([held_distances, distances[i]]), np.concatenate([held_rows, block[found[i]]])
             order = np.lexsort((its, near))[:k]

@@ -129,7 +129,7 @@ def _answer(catalog: Any, settings: Settings, item: Any) -> dict[str, Any]:
             hits = catalog.search(item, wanted, settings.metric, settings.exclude_within or None)
         except FastHashError as error:  # the query has no time to exclude around
             return {**query, "error": str(error)}
-        others = [asdict(hit) for hit in hits if hit.path != item.image.path][: settings.answer]
+        others = [hit.to_dict() for hit in hits if hit.path != item.image.path][: settings.answer]
         if len(others) == settings.answer or len(hits) < wanted:
             return {**query, "results": [{**hit, "rank": rank} for rank, hit in enumerate(others, start=1)]}
         wanted *= 4  # the file is in the catalog more than once, as it was before

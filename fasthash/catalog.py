@@ -11,6 +11,7 @@ How it works, and what it promises, is told in docs/catalog.md.
 """
 
 import contextlib
+import math
 import os
 import shutil
 import tempfile
@@ -65,6 +66,10 @@ class Hit:
     time: str
     label: str
     id: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON, which has no infinity: an l2 distance too great for float32 is None there."""
+        return vars(self) | {"distance": self.distance if math.isfinite(self.distance) else None}
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,7 @@ class Catalog:
         self._lock = threading.RLock()  # held to look at the journal, and at what is kept of it
         self._version: tuple[int, int] | None = None
         self._folding: threading.Thread | None = None
+        self._tried = 0  # the seq up to which caches were written, or could not be
         self._state = self._unread(self._empty())
 
     def _unread(self, table: Table) -> "_State":
@@ -487,7 +493,8 @@ class Catalog:
         return self._folding is not None and self._folding.is_alive()
 
     def _is_worth_a_file(self, table: Table) -> bool:
-        return table.place.seq - table.cached > max(_WORTH_A_FILE, table.cached // 8)
+        tried = max(table.cached, self._tried)
+        return table.place.seq - tried > max(_WORTH_A_FILE, tried // 8)
 
     def _fold(self) -> None:
         """Bring the caches up to what has come since."""
@@ -501,6 +508,7 @@ class Catalog:
                     neighbours.build(table, metric, max(1, available_cores() // 2))
 
     def _save_rows(self, table: Table) -> None:
+        self._tried = table.place.seq
         folder = self.path / _CACHE
         try:
             folder.mkdir(exist_ok=True)

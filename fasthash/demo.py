@@ -70,7 +70,7 @@ def run_demo(out: Path) -> str:
         "evaluation": {name: report.to_dict() for name, report in windows.items()},
         "radio_data": f"SIMULATED: {GALAXIES} radio galaxies of four classes, seed {SEED}",
         "radio_evaluation": {name: report.to_dict() for name, report in rankings.items()},
-        "search": {"query": query, "exclude_within_hours": 12, "results": [vars(hit) for hit in hits]},
+        "search": {"query": query, "exclude_within_hours": 12, "results": [hit.to_dict() for hit in hits]},
         "seconds": {step: round(value, 3) for step, value in seconds.items()},
         "pictures": list(_PICTURES),
     }

@@ -12,76 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasthash._graph import Graph
-from fasthash._parallel import map_jobs
+from fasthash._scan import Floats, Ints, decode, nearest, within
 from fasthash._storage import read_container, write_container
 from fasthash._validation import as_subset, as_vectors, check_choice, check_int, check_threads
-from fasthash._vectors import METRIC_CODES, ROW_BITS, available_levels, knn
+from fasthash._vectors import METRIC_CODES, ROW_BITS
 from fasthash.errors import ArgumentError, CorruptFileError
-from fasthash.hamming import best_levels, simd_level
 
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
-Keys = NDArray[np.uint64]
-Hits = tuple[Floats, Ints]
 PathLike = str | os.PathLike[str]
 Index = TypeVar("Index", bound="FlatIndex")
 
 METRICS = tuple(METRIC_CODES)
 _MAX_DIM = 65536
 _MAX_ROWS = 1 << ROW_BITS
-_ROW_MASK, _ROW_SHIFT = np.uint64(_MAX_ROWS - 1), np.uint64(ROW_BITS)
-_LEVELS = best_levels(available_levels())
-_WORTH_A_THREAD = 2**20  # coordinates to compare: about as long as it takes to start one
 
 _SCAN_ROWS = 5000  # up to so many rows a scan is about as fast as a graph, and exact
 _SCAN_FRACTION = 50  # for more than 1/50 of all rows, a scan beats a graph
 _TAIL_FRACTION = 8  # a graph is rebuilt when the rows added since exceed 1/8 of its own
-
-
-# ---------------------------------------------------------------- the exact scan
-
-
-def _nearest(queries: Floats, vectors: Floats, metric: str, k: int, threads: int, subset: Ints | None = None) -> Keys:
-    """Keys (n_queries, min(k, n)) of the nearest of all n rows, or of a ``subset`` in any order, none twice.
-
-    Many queries are shared out among the threads; few queries see the rows shared out, and their keys merged.
-    """
-    n = len(vectors) if subset is None else len(subset)
-    keys = np.empty((len(queries), min(k, n)), np.uint64)
-    if keys.size == 0:
-        return keys
-    level, code = _LEVELS[simd_level()], METRIC_CODES[metric]
-    shares = max(1, min(threads, n, len(queries) * n * vectors.shape[1] // _WORTH_A_THREAD))
-
-    def some_queries(share: int) -> None:
-        part = slice(share * len(queries) // shares, (share + 1) * len(queries) // shares)
-        knn(level, code, queries[part], vectors, subset, 0, n, keys[part])
-
-    def some_rows(share: int) -> Keys:
-        start, stop = share * n // shares, (share + 1) * n // shares
-        found = np.empty((len(queries), min(k, stop - start)), np.uint64)
-        knn(level, code, queries, vectors, subset, start, stop, found)
-        return found
-
-    if shares == 1 or len(queries) >= 4 * shares:
-        map_jobs(some_queries, range(shares), shares)
-        return keys
-    return np.sort(np.concatenate(map_jobs(some_rows, range(shares), shares), axis=1), axis=1)[:, :k]
-
-
-def _within(query: Floats, vectors: Floats, metric: str, radius: np.float32, threads: int) -> Keys:
-    """Keys (n_hits,) of all rows within the radius: more and more of the nearest, until one lies beyond it."""
-    k = 64
-    while True:
-        keys = _nearest(query[np.newaxis], vectors, metric, k, threads)[0]
-        inside = int(np.searchsorted(_decode(keys)[0], radius, side="right"))
-        if inside < len(keys) or len(keys) == len(vectors):
-            return keys[:inside]
-        k *= 8
-
-
-def _decode(keys: Keys) -> Hits:
-    return (keys >> _ROW_SHIFT).astype(np.uint32).view(np.float32), (keys & _ROW_MASK).astype(np.int64)
 
 
 def _as_subset(rows: Any, n: int) -> Ints | None:
@@ -114,7 +60,7 @@ def knn_exact(
     n, dim = _check_rows(len(vectors)), check_int("vectors: dimensions", vectors.shape[1], 1, _MAX_DIM)
     queries = as_vectors("queries", queries, dim)
     k, metric, threads = check_int("k", k, 1), check_choice("metric", metric, METRICS), check_threads(num_threads)
-    return _decode(_nearest(queries, vectors, metric, k, threads, _as_subset(rows, n)))
+    return decode(nearest(queries, vectors, metric, k, threads, _as_subset(rows, n)))
 
 
 # ---------------------------------------------------------------- indexes
@@ -184,7 +130,7 @@ class FlatIndex:
         """
         held, queries = self._vectors, as_vectors("queries", queries, self.dim)
         k, threads = check_int("k", k, 1), check_threads(num_threads)
-        return _decode(_nearest(queries, held, self.metric, k, threads, _as_subset(rows, len(held))))
+        return decode(nearest(queries, held, self.metric, k, threads, _as_subset(rows, len(held))))
 
     def range_search(self, queries: Any, radius: float, num_threads: int = -1) -> tuple[Ints, Floats, Ints]:
         """Every vector at most ``radius`` away from each query: exact, whatever the index.
@@ -198,9 +144,9 @@ class FlatIndex:
         held, queries, threads = self._vectors, as_vectors("queries", queries, self.dim), check_threads(num_threads)
         if not (isinstance(radius, (int, float, np.number)) and radius >= 0):
             raise ArgumentError(f"radius: expected a number of at least 0, got {radius!r}")
-        hits = [_within(query, held, self.metric, np.float32(radius), threads) for query in queries]
+        hits = [within(query, held, self.metric, np.float32(radius), threads) for query in queries]
         limits = np.concatenate([[0], np.cumsum([len(found) for found in hits], dtype=np.int64)])
-        distances, indices = _decode(np.concatenate([np.empty(0, np.uint64), *hits]))
+        distances, indices = decode(np.concatenate([np.empty(0, np.uint64), *hits]))
         return limits.astype(np.int64), distances, indices
 
     def save(self, path: PathLike) -> None:
@@ -294,10 +240,10 @@ class HNSWIndex(FlatIndex):
         vectors = self._vectors
         if graph is None or rows is not None or k * _SCAN_FRACTION > graph.n_nodes:
             return super().search(queries, k, threads, rows)
-        keys, failed = graph.search(_LEVELS[simd_level()], queries, vectors, k, max(k, self._ef), threads)
+        keys, failed = graph.search(queries, vectors, k, max(k, self._ef), threads)
         if len(failed):
-            keys[failed] = _nearest(queries[failed], vectors, self.metric, k, threads)
-        return _decode(keys)
+            keys[failed] = nearest(queries[failed], vectors, self.metric, k, threads)
+        return decode(keys)
 
     def build(self, num_threads: int = -1) -> None:
         """Build the graph over all vectors now, if any are not in it yet and there are more than 5000."""

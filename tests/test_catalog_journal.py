@@ -483,6 +483,26 @@ def test_a_folder_that_cannot_be_written_is_searched(catalog, items, monkeypatch
     assert sorted(path.name for path in catalog.path.iterdir() if path.name != "cache") == before
 
 
+def test_caches_that_cannot_be_written_are_not_tried_at_every_change(tmp_path, encoder, items, monkeypatch):
+    monkeypatch.setattr(module, "_WORTH_A_FILE", 7)
+    tried, save = [], fh.Catalog._save_rows
+
+    def noted(catalog, table):
+        tried.append(table.place.seq)
+        save(catalog, table)
+
+    monkeypatch.setattr(fh.Catalog, "_save_rows", noted)
+    with fh.Catalog.create(tmp_path / "c", encoder) as catalog:
+        (catalog.path / "cache").touch()  # a file in the folder's place: not even the superuser may write there
+        for item in items:
+            catalog.insert([item])
+            if catalog.is_folding:
+                catalog._folding.join()
+        assert catalog.search(items[5], 1)[0].distance == 0
+    assert 5 < len(tried) < 10
+    assert min(np.diff(tried)) > 7
+
+
 def test_who_may_only_read_sees_what_others_write(catalog, items, monkeypatch):
     """The superuser may write everywhere, so the refusal is played."""
     catalog.close()

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -182,6 +183,18 @@ def test_train_solar_best(tmp_path, capsys, frames):
     status, _, err = run(capsys, "train", "solar", frames[0], "-o", out, "--preset", "best")
     assert status == 1
     assert "maps" in err
+
+
+def test_a_distance_beyond_float32_is_null_in_json(capsys, tmp_path, encoder_path):
+    encoder = fh.load_encoder(encoder_path)
+    items = make_items(encoder, 2)
+    apart = [replace(items[i], hash=np.full(encoder.dim, x, np.float32)) for i, x in enumerate((3e38, -3e38))]
+    with fh.Catalog.create(tmp_path / "c", encoder) as catalog:
+        catalog.insert(apart)
+        number = catalog.rows().ids[0]
+    answer = found_by(capsys, tmp_path / "c", f"id:{number}")
+    assert [hit["distance"] for hit in answer["results"]] == [0, None]
+    assert run(capsys, "search", tmp_path / "c", f"id:{number}")[1].splitlines()[-1].split()[1] == "inf"
 
 
 def test_info(capsys):

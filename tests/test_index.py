@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from reference import knn, vector_distances
 
 from fasthash import _graph as graphs
-from fasthash import hamming
+from fasthash import _scan, _vectors, hamming
 from fasthash import index as module
 from fasthash._graph import Graph, Levels
 from fasthash._storage import read_container, write_container
@@ -131,21 +131,21 @@ def test_every_instruction_set_gives_the_same_bits(kind, dim, metric):
     vectors, queries = draw(kind, 600, dim)
     subset = np.random.default_rng(0).permutation(600)[:300]
     for ids, n in ((None, 600), (subset, 300)):
-        keys = np.empty((len(module.available_levels()), len(queries), n), np.uint64)
+        keys = np.empty((len(_vectors.available_levels()), len(queries), n), np.uint64)
         for level, own in enumerate(keys):
-            module.knn(level, module.METRIC_CODES[metric], queries, vectors, ids, 0, n, own)
+            _vectors.knn(level, _vectors.METRIC_CODES[metric], queries, vectors, ids, 0, n, own)
         assert (keys == keys[0]).all()
 
 
 def test_the_instruction_set_can_be_forced(monkeypatch):
-    used, kernel = [], module.knn
-    monkeypatch.setattr(module, "knn", lambda level, *rest: (used.append(level), kernel(level, *rest)))
+    used, kernel = [], _scan.knn
+    monkeypatch.setattr(_scan, "knn", lambda level, *rest: (used.append(level), kernel(level, *rest)))
     for name in hamming.available_levels():
         monkeypatch.setenv("FASTHASH_SIMD", name)
         knn_exact(np.ones((1, 9), np.float32), np.ones((5, 9), np.float32), 1)
     assert used == sorted(used)
     assert used[0] == 0
-    assert set(used) == set(range(len(module.available_levels())))
+    assert set(used) == set(range(len(_vectors.available_levels())))
     monkeypatch.setenv("FASTHASH_SIMD", "mmx")
     with pytest.raises(FastHashError, match="FASTHASH_SIMD"):
         knn_exact(np.ones((1, 9), np.float32), np.ones((5, 9), np.float32), 1)
@@ -397,10 +397,13 @@ def test_hnsw_scans_where_the_graph_finds_too_few(metric):
 @pytest.mark.parametrize("kind", ["normal", "zeros", "offset"])
 @pytest.mark.parametrize("dim", [1, 7, 16, 50])
 @early
-def test_every_instruction_set_takes_the_same_way_through_a_graph(kind, dim, metric):
+def test_every_instruction_set_takes_the_same_way_through_a_graph(kind, dim, metric, monkeypatch):
     vectors, queries = draw(kind, 600, dim, n_queries=20)
     graph = hnsw(vectors[:500], metric, M=4, ef_construction=20)._graph
-    found = [graph.search(level, queries, vectors, 5, 7, 1) for level in range(len(module.available_levels()))]
+    found = []
+    for name in hamming.available_levels():
+        monkeypatch.setenv("FASTHASH_SIMD", name)
+        found.append(graph.search(queries, vectors, 5, 7, 1))
     for keys, failed in found:
         np.testing.assert_array_equal(keys, found[0][0])
         np.testing.assert_array_equal(failed, found[0][1])

@@ -230,6 +230,16 @@ def test_released_files_are_tried_again(folder, catalog, capsys):
         wait_until(lambda: watch.metrics().quarantined == 2)
 
 
+@pytest.mark.parametrize("option", [[], ["--release"], ["--json"]])
+def test_a_catalog_that_was_never_watched_has_no_quarantine(catalog, capsys, option):
+    before = sorted(os.listdir(catalog))
+    assert main(["quarantine", catalog, *option]) == 0
+    done = capsys.readouterr()
+    assert done.err == ("0 files released\n" if option == ["--release"] else "nothing is in quarantine\n")
+    assert done.out == (json.dumps({"catalog": catalog, "files": []}) + "\n" if option == ["--json"] else "")
+    assert sorted(os.listdir(catalog)) == before
+
+
 # Files of these names do to the process that decodes them what they say.
 POISON = """
 import os, sys, time

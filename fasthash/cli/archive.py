@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +196,7 @@ def add_search(verbs: Any) -> None:
     )
     parser.add_argument("--exact", action="store_true", help="look at every image, however many there are")
     parser.add_argument("--gallery", metavar="FILE.png", help="draw the query and its hits")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--json", action="store_true", help="print one JSON object; null is a distance beyond float32")
 
 
 def _search(args: argparse.Namespace) -> None:
@@ -225,7 +224,7 @@ def _search(args: argparse.Namespace) -> None:
             image = open_image(catalog.get(query).path, limits(args)) if isinstance(query, int) else query
             _draw_gallery(args.gallery, image, hits, catalog.encoder, args.metric)
     if args.json:
-        results = [asdict(hit) for hit in hits]
+        results = [hit.to_dict() for hit in hits]
         print_json({"query": args.image, "time": time, "metric": args.metric, "results": results})
         return
     print(f"{'rank':>4}  {'distance':>10}  {'time (UTC)':<23}  {'label':<8}  path")

@@ -1,6 +1,7 @@
 """Commands of a folder that is followed: watch, quarantine."""
 
 import argparse
+import contextlib
 import signal
 import sys
 from dataclasses import asdict
@@ -112,13 +113,19 @@ def add_quarantine(verbs: Any) -> None:
 
 def _quarantine(args: argparse.Namespace) -> None:
     from fasthash.catalog import Catalog
-    from fasthash.watch import Ledger
+    from fasthash.watch import LEDGER, Ledger
 
     Catalog.open(args.catalog).close()  # names what is no catalog
-    ledger = Ledger(args.catalog)
-    files = ledger.quarantine()
+    files: list[tuple[str, str]] = []
+    released = 0
+    if (Path(args.catalog) / LEDGER).exists():  # else it was never watched, and to look makes no ledger
+        with contextlib.closing(Ledger(args.catalog)) as ledger:
+            files = ledger.quarantine()
+            released = ledger.release() if args.release else 0
     if args.release:
-        say(f"{ledger.release()} files released")
+        say(f"{released} files released")
+    elif not files:
+        say("nothing is in quarantine")
     if args.json:
         print_json({"catalog": args.catalog, "files": [{"path": path, "reason": reason} for path, reason in files]})
         return
