@@ -211,6 +211,32 @@ def code_length_study(
     _save(figure, path)
 
 
+def training_curves(
+    training: Mapping[str, Any], path: str | os.PathLike[str], *, title: str = "How the training went"
+) -> None:
+    """Draw the loss of a training against the epoch, and beside it what its judgements by images kept out say.
+
+    ``training``: what an encoder's metadata have under that name, "losses" (n_epochs,) and, where there was early
+    stopping, "judgements" of equally long "epoch", "map" and "accuracy", "held_out" with "chance", and "kept_epoch".
+    Raises ArgumentError where it has no losses or shapes do not fit, and for a path with another suffix than .png,
+    .pdf or .svg.
+    """
+    _check_suffix(path)
+    losses, judged = np.asarray(training.get("losses") or [], float), training.get("judgements") or {}
+    if losses.ndim != 1 or not len(losses):
+        raise ArgumentError(f"training: expected losses (n_epochs,), got {losses.shape}")
+    figure, (axes, *more) = _charts(title, *["Images kept out"] * bool(judged.get("epoch")))
+    axes.plot(np.arange(1, len(losses) + 1), losses, color=_BLUE, linewidth=2, label="loss")
+    axes.set_ylim(bottom=0)
+    _label(axes, "epoch", "mean loss")
+    for axes in more:
+        curves = {"mAP of valid": judged["map"], "accuracy of the reference": judged["accuracy"]}
+        _draw_scores(axes, "epoch", judged["epoch"], curves, training["held_out"]["chance"])
+        axes.axvline(training["kept_epoch"], color=_GREY, linewidth=1, linestyle=":", label="weights kept")
+        _label(axes, "epoch", "mAP, or share of the images", in_corner=True)
+    _save(figure, path)
+
+
 def comparison(
     names: Sequence[str],
     scores: Mapping[str, Any],

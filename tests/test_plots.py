@@ -19,6 +19,7 @@ from fasthash.plots import (
     percentile_sweep,
     precision_by_window,
     precision_curve,
+    training_curves,
 )
 
 MAGIC = {".png": b"\x89PNG\r\n\x1a\n", ".pdf": b"%PDF-", ".svg": b"<?xml"}
@@ -92,8 +93,18 @@ def draw_comparison(path):
                published=[None, 0.75])  # fmt: skip
 
 
+TRAINING = {
+    "losses": [2.0, 1.5, 1.2], "kept_epoch": 3, "held_out": {"chance": 0.3},
+    "judgements": {"epoch": [2, 3], "map": [0.5, 0.6], "accuracy": [0.7, 0.8]},
+}  # fmt: skip
+
+
+def draw_training(path):
+    training_curves(TRAINING, path)
+
+
 DRAW = [draw_gallery, draw_curve, draw_distances, draw_fields, draw_regions, draw_windows, draw_sheet, draw_galleries,
-        draw_sweep, draw_lengths, draw_comparison]  # fmt: skip
+        draw_sweep, draw_lengths, draw_comparison, draw_training]  # fmt: skip
 
 
 @pytest.mark.parametrize("draw", DRAW)
@@ -173,6 +184,9 @@ def test_a_small_source_on_nothing_is_seen(tmp_path):
      (lambda path: percentile_sweep([], {}, 0.1, path), "percentiles"),
      (lambda path: percentile_sweep([1, 2], {"full": [1]}, 0.1, path), "curves.*full"),
      (lambda path: code_length_study(8, {"full": [1]}, 0.1, path), "bits"),
+     (lambda path: training_curves({}, path), "losses"),
+     (lambda path: training_curves({**TRAINING, "judgements": {"epoch": [2], "map": [], "accuracy": [1]}}, path),
+      "curves.*mAP"),
      (lambda path: comparison([], {"full": []}, path, chance=0.1), "names, scores"),
      (lambda path: comparison(["a"], {"full": [1, 2]}, path, chance=0.1), "scores.*full"),
      (lambda path: comparison(["a"], {"full": [1]}, path, chance=0.1, interval=[0, 1]), "interval"),
@@ -189,6 +203,14 @@ def test_the_smallest_inputs_make_pictures(tmp_path):
     distance_against_time([0.0], [0.0], tmp_path / "distances.png", window_hours=None)
     precision_by_window([48], [0.9], [0.1], tmp_path / "windows.png")
     assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_training_without_judgements_is_one_chart(tmp_path):
+    training_curves(TRAINING, tmp_path / "two.png")
+    training_curves({"losses": TRAINING["losses"]}, tmp_path / "one.png")
+    two, one = pixels(tmp_path / "two.png"), pixels(tmp_path / "one.png")
+    assert one.shape[0] == two.shape[0]
+    assert one.shape[1] < two.shape[1]
 
 
 def test_a_sheet_is_three_charts_wide(tmp_path):

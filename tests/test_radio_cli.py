@@ -13,6 +13,7 @@ from fasthash.cli import main
 from fasthash.radio import densenet
 from fasthash.radio.cutout import Cutout
 from fasthash.radio.dataset import read_dataset, without
+from fasthash.radio.simulator import write_galaxies
 from fasthash.ranking import evaluate_ranking, label_codes
 
 torch = pytest.importorskip("torch", reason="needs the extra [train]")
@@ -140,7 +141,7 @@ def test_train_radio(folder, archive, tmp_path, capsys, monkeypatch):
     torch.save(densenet.network(8, SMALL).features.state_dict(prefix="features."), weights)
     status, text, _ = run(
         capsys, "train", "radio", archive, "-o", out, "--preset", "paper", "--weights", weights, "--epochs", 2,
-        "--bits", 5, "--seed", 4, "--threads", 1,
+        "--bits", 5, "--seed", 4, "--threads", 1, "--curves", tmp_path / "curves.png",
     )  # fmt: skip
     assert status == 0
     assert "preset paper, 5 bits, 30 images, 3 epochs" in text
@@ -149,10 +150,32 @@ def test_train_radio(folder, archive, tmp_path, capsys, monkeypatch):
     assert (encoder.name, encoder.n_bits, encoder.percentile) == ("mine", 5, 50)
     assert encoder.metadata["training"]["held_out"]["n_query"] == 15
     assert (encoder.metadata["training"]["seed"], encoder.metadata["training"]["data"]) == (4, "data.zip")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.onnx", "w.pth"]
+    assert len(encoder.metadata["training"]["losses"]) == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["curves.png", "mine.onnx", "w.pth"]
     report = json.loads(run(capsys, "evaluate", "radio", "--reference", folder, "--query", folder, "--encoder", out,
                             "--drop-duplicates", "--json")[1])["without_duplicates"]  # fmt: skip
     assert report["map"] == pytest.approx(encoder.metadata["training"]["held_out"]["map"])
+
+
+def test_train_radio_by_preset_best(tmp_path, capsys):
+    write_galaxies(tmp_path / "galaxies", 40, seed=1)
+    out, curves = tmp_path / "mine.onnx", tmp_path / "curves.png"
+    common = ["-o", out, "--bits", 8, "--epochs", 1, "--seed", 4, "--threads", 1]
+    status, text, _ = run(
+        capsys, "train", "radio", tmp_path / "galaxies", *common, "--curves", curves, "--patience", 5
+    )  # fmt: skip
+    assert status == 0
+    assert "preset best, 8 bits, 24 images, 1 epochs, those of epoch 1 kept" in text
+    assert "8 images of valid that are not in train: mAP" in text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["curves.png", "galaxies", "mine.onnx"]
+    assert curves.read_bytes().startswith(b"\x89PNG")
+    about = fh.load_encoder(out).metadata["training"]
+    assert (about["held_out"]["n_query"], about["kept_epoch"], about["judgements"]["epoch"]) == (8, 1, [1])
+    assert about["judgements"]["map"][0] == pytest.approx(about["held_out"]["map"], abs=1e-3)
+    status, text, _ = run(capsys, "train", "radio", tmp_path / "galaxies" / "train", *common)
+    assert (status, "of valid" in text) == (0, False)
+    about = fh.load_encoder(out).metadata["training"]
+    assert (about["held_out"], about["judgements"]["epoch"]) == (None, [])
 
 
 @pytest.mark.parametrize(
@@ -177,6 +200,10 @@ def test_train_radio(folder, archive, tmp_path, capsys, monkeypatch):
          "r8.onnx: not a file of weights"),
         (["train", "radio", "{set}", "-o", "{out}", "--preset", "paper"], "no weights: put torchvision's"),
         (["train", "radio", "{set}", "-o", "{out}", "--weights", "w.pth"], "--weights: preset best"),
+        (["train", "radio", "{set}", "-o", "{out}", "--patience", "0"], "--patience: expected an integer at least 1"),
+        (["train", "radio", "{set}/train", "-o", "{out}", "--patience", "9"], "data/train has no images of valid"),
+        (["train", "radio", "{set}", "-o", "{out}", "--preset", "paper", "--patience", "9"], "--patience: preset pap"),
+        (["train", "radio", "{set}", "-o", "{out}", "--curves", "x.bmp"], "--curves x.bmp"),
     ],
 )  # fmt: skip
 def test_failures_are_one_line_that_names_the_cause(arguments, named, folder, encoders, tmp_path, capsys, monkeypatch):

@@ -85,7 +85,8 @@ def add_train(verbs: Any) -> None:
         "radio",
         _train_radio,
         "Train an encoder on labelled radio galaxies and write it as ONNX. "
-        "Preset best: a small network towards one code for each class, half an hour on two cores. "
+        "Preset best: a small network towards one code for each class, half an hour on two cores; of its weights those "
+        "are kept that find the images of valid best. "
         "Preset paper: DenseNet-161 from ImageNet with 8 sigmoid neurons, triplets, one frozen epoch and 200 with "
         "everything learning: hours on a GPU, days without. Its weights are torchvision's, see --weights. An "
         "interrupted training goes on from FILE.onnx.checkpoint.",
@@ -106,20 +107,31 @@ def add_train(verbs: Any) -> None:
         "--weights", metavar="FILE", help="paper: torchvision's DenseNet-161 (default: what its cache holds)"
     )
     parser.add_argument("--epochs", type=int, metavar="N", help="passes over the images (default: the preset's)")
+    parser.add_argument(
+        "--patience",
+        type=int,
+        metavar="N",
+        help="best: end after N epochs without a better mAP of valid, and keep the best weights (default: a fifth of "
+        "--epochs, at least 20)",
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of weights and order (default: 0)")
+    parser.add_argument("--curves", metavar="FILE.png", help="draw loss and mAP of valid against the epoch")
     parser.add_argument("--data", metavar="TEXT", help="what the images are, for the metadata (default: their name)")
 
 
 def _train_radio(args: argparse.Namespace) -> None:
     from fasthash._training import check_installed
     from fasthash._validation import check_choice, check_int
+    from fasthash.plots import SUFFIXES
 
     check_choice("--preset", args.preset, tuple(PRESETS))
-    for name, low, high in (("bits", 4, 256), ("epochs", 1, None), ("seed", 0, None)):
+    for name, low, high in (("bits", 4, 256), ("epochs", 1, None), ("patience", 1, None), ("seed", 0, None)):
         if getattr(args, name) is not None:
             check_int(f"--{name}", getattr(args, name), low, high)
     check_installed()
     check_writable("-o", args.output, ".onnx")
+    if args.curves:
+        check_writable("--curves", args.curves, *SUFFIXES)
     PRESETS[args.preset](args)
 
 
@@ -128,6 +140,8 @@ def _train_paper(args: argparse.Namespace) -> None:
     from fasthash.radio.cutout import Cutout
     from fasthash.radio.dataset import balanced, originals
 
+    if args.patience is not None:
+        raise ArgumentError("--patience: preset paper learns to the end, as the paper did; it is for preset best")
     if len(args.datasets) > 1:
         raise ArgumentError(f"DATASET: preset paper learns from one, got {len(args.datasets)}")
     weights, front_end = densenet.find_weights(args.weights), Cutout(densenet.SIZE, crop=None)
@@ -149,7 +163,8 @@ def _train_paper(args: argparse.Namespace) -> None:
     if held_out is not None:
         report = _rank(encoder, held_out, originals(learnt), args)
         about = {"n_query": report.n_query, "map": report.map, "chance": report.chance}
-        densenet.export(args.output, training, front_end, encoder.name, _data(args), held_out=about)
+        encoder = densenet.export(args.output, training, front_end, encoder.name, _data(args), held_out=about)
+    _draw_curves(encoder, args)
     checkpoint.unlink(missing_ok=True)
     print(
         f"{args.output}: preset paper, {encoder.n_bits} bits, {len(kept)} images, {len(training.losses)} epochs, "
@@ -161,36 +176,73 @@ def _train_paper(args: argparse.Namespace) -> None:
 
 def _train_best(args: argparse.Namespace) -> None:
     from fasthash.radio import hashing
-    from fasthash.radio.dataset import CLASSES, originals
+    from fasthash.radio.dataset import originals
 
     if args.weights:
         raise ArgumentError("--weights: preset best starts from none; they are for preset paper")
     learnt, held_out = _learnt_and_held_out(args)
-    parts = [_describe(each, hashing.field_front_end(), args) for each in (originals(learnt), *_more(held_out, args))]
-    fields = np.concatenate([inputs for inputs, _ in parts])
-    labels = np.array([CLASSES.index(label) for _, kept in parts for label in kept.labels])
-    checkpoint, show = Path(f"{args.output}.checkpoint"), Progress("trained")
+    if held_out is None and args.patience is not None:
+        raise ArgumentError(f"--patience: {args.datasets[0]} has no images of valid, beyond those of train, to stop by")
+    known = originals(learnt)
+    parts = [_inputs(each, hashing.field_front_end(), args) for each in (known, *_more(held_out, args))]
+    fields, labels = (np.concatenate(each) for each in zip(*parts, strict=True))
+    checkpoint = Path(f"{args.output}.checkpoint")
     training = hashing.train(
         fields,
         labels,
         hashing.N_BITS if args.bits is None else args.bits,
         hashing.EPOCHS if args.epochs is None else args.epochs,
         args.seed,
-        lambda epoch, n, loss: show(epoch, n, f"loss {loss:.4f}"),
+        _show_judged(Progress("trained")),
         checkpoint,
         args.threads,
+        held_out=None if held_out is None else _to_judge(held_out, known, args),
+        patience=args.patience,
     )
     encoder = hashing.export(args.output, training, Path(args.output).stem, _data(args))
     print(
         f"{args.output}: preset best, {encoder.n_bits} bits, {len(fields)} images, {training.epochs} epochs, "
-        f"loss {training.losses[-1]:.4f}"
+        f"those of epoch {training.kept} kept, loss {training.losses[-1]:.4f}"
     )
     if held_out is not None:
-        report = _rank(encoder, held_out, originals(learnt), args)
+        report = _rank(encoder, held_out, known, args)
         about = {"n_query": report.n_query, "map": report.map, "chance": report.chance}
-        hashing.export(args.output, training, encoder.name, _data(args), held_out=about)
+        encoder = hashing.export(args.output, training, encoder.name, _data(args), held_out=about)
         print(_held_out_line(report))
+    _draw_curves(encoder, args)
     checkpoint.unlink(missing_ok=True)
+
+
+def _inputs(images: Any, front_end: Any, args: argparse.Namespace) -> tuple[Any, Any]:
+    """What a network is given of a set, and the positions of the labels in CLASSES."""
+    from fasthash.radio.dataset import CLASSES
+
+    inputs, kept = _describe(images, front_end, args)
+    return inputs, np.array([CLASSES.index(label) for label in kept.labels])
+
+
+def _to_judge(held_out: Any, known: Any, args: argparse.Namespace) -> Any:
+    from fasthash.radio import hashing
+    from fasthash.radio.early_stopping import HeldOut
+
+    return HeldOut(*_inputs(held_out, hashing.front_end(), args), *_inputs(known, hashing.front_end(), args))
+
+
+def _show_judged(show: Progress) -> Callable[[int, int, float, Any], None]:
+    def tell(epoch: int, epochs: int, loss: float, judgement: Any) -> None:
+        valid = f", mAP of valid {judgement.map:.3f} after {judgement.epoch}" if judgement else ""
+        show(epoch, epochs, f"loss {loss:.4f}{valid}")
+
+    return tell
+
+
+def _draw_curves(encoder: Any, args: argparse.Namespace) -> None:
+    """Draw what the metadata say of the training, where that is asked for."""
+    from fasthash.plots import training_curves
+
+    if args.curves:
+        title = f"{encoder.name}, {encoder.n_bits} bits, seed {args.seed}"
+        training_curves(encoder.metadata["training"], args.curves, title=title)
 
 
 # Recipes by name; each takes the command's arguments.

@@ -450,6 +450,7 @@ def export(
             "seed": training.seed,
             "learning_rate": training.rate,
             "final_loss": training.losses[-1],
+            "losses": training.losses,
             **about,
         },
     }

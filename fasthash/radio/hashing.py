@@ -8,7 +8,7 @@ al., "One loss for all: deep hashing with a single cosine similarity based learn
 codes given beforehand need no search for hard triplets, and the reference images end up pure.
 
 The radio sky has no up: views are turned by any angle while training, and the encoder averages four of them, a quarter
-turn apart. docs/radio.md says what each part gives.
+turn apart. Images kept out say which epoch's weights are the best. docs/radio.md says what each part gives.
 """
 
 import copy
@@ -37,6 +37,7 @@ from fasthash.encoder import Encoder
 from fasthash.errors import ArgumentError
 from fasthash.radio.cutout import Cutout
 from fasthash.radio.dataset import CLASSES
+from fasthash.radio.early_stopping import EVERY, EarlyStopping, HeldOut, Judgement
 
 N_BITS, EPOCHS = 64, 400
 SIZE = 64  # pixels a side of what the network sees
@@ -55,10 +56,20 @@ AVERAGE = 0.998  # what a step leaves of the average network
 
 @dataclass(frozen=True)
 class Training:
-    """What training gave: the torch network, the mean loss of each epoch, the bits, seed and images."""
+    """What training gave.
+
+    network : torch module
+    losses : the mean loss of each epoch
+    judgements : those of early stopping, none without held-out images
+    kept : the epoch after which the network had these weights
+    n_bits, seed : int
+    images : how many were learnt from
+    """
 
     network: Any
     losses: list[float]
+    judgements: list[Judgement]
+    kept: int
     n_bits: int
     seed: int
     images: int
@@ -181,9 +192,12 @@ def train(
     n_bits: int = N_BITS,
     epochs: int = EPOCHS,
     seed: int = 0,
-    progress: Callable[[int, int, float], None] | None = None,
+    progress: Callable[[int, int, float, Judgement | None], None] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     num_threads: int = -1,
+    *,
+    held_out: HeldOut | None = None,
+    patience: int | None = None,
 ) -> Training:
     """Train a network on labelled galaxies.
 
@@ -195,9 +209,15 @@ def train(
         Positions in CLASSES; every class is there.
     n_bits, epochs, seed : int
         The same seed, data, threads and machine give the same network.
-    progress : callable(epoch, epochs, loss), optional
+    progress : callable(epoch, epochs, loss, judgement), optional
+        The judgement is the last one, None before the first.
     checkpoint : path, optional
         Written after every epoch. Where it exists, training goes on from it, to the very same result.
+    held_out : HeldOut, optional
+        What `front_end` makes of images that are not among the fields, and of those among which they are searched.
+        Every tenth epoch and the last are judged by them, and the best weights kept. Default: the last are.
+    patience : int, optional
+        Training ends after so many epochs without a better judgement. Default: `default_patience`.
 
     Raises
     ------
@@ -211,38 +231,31 @@ def train(
     check_int("n_bits", n_bits, 4, 256)
     check_int("epochs", epochs, 1)
     check_int("seed", seed, 0)
-    codes = torch.from_numpy(class_codes(n_bits))
-    per_epoch = -(-len(fields) // BATCH)
+    settings = {"seed": seed, "epochs": epochs, "bits": n_bits, "data": data_digest(fields, labels)}
     with reproducible(torch, seed, check_threads(num_threads)):
-        net = network(n_bits)
-        average = copy.deepcopy(net)
-        optimiser = torch.optim.AdamW(_groups(net), lr=LEARNING_RATE)
-        settings = {"seed": seed, "epochs": epochs, "bits": n_bits, "data": data_digest(fields, labels)}
-        parts = {"network": net, "average": average, "optimiser": optimiser}
+        run = _Run(fields, labels, n_bits, epochs, seed)
+        parts = {"network": run.net, "average": run.average, "optimiser": run.optimiser}
+        stopping = _early_stopping(run, held_out, patience)
+        if stopping:
+            parts["stopping"] = stopping
+            settings |= {"held_out": stopping.held_out.digest(), "patience": stopping.patience}
         losses = resume(checkpoint, settings, parts)
-        for epoch in range(len(losses), epochs):
-            rng = np.random.default_rng([seed, 2, epoch])
-            torch.manual_seed(int(rng.integers(1 << 62)))  # of dropout
-            costs: list[float] = []
-            for rows in _draw(labels, per_epoch * BATCH, rng).reshape(per_epoch, BATCH):
-                step = epoch * per_epoch + len(costs)
-                rate = LEARNING_RATE * _rate(step, epochs * per_epoch)
-                for group in optimiser.param_groups:
-                    group["lr"] = rate
-                seen = augment(torch, torch.from_numpy(fields[rows]), rng)
-                cost = _loss(torch, net, seen, torch.from_numpy(labels[rows]), codes)
-                optimiser.zero_grad()
-                cost.backward()
-                torch.nn.utils.clip_grad_norm_(net.parameters(), 2.0)
-                optimiser.step()
-                _follow(torch, average, net, min(AVERAGE, (step + 1) / (step + 10)))
-                costs.append(float(cost.detach()))
-            losses.append(float(np.mean(costs)))
+        while len(losses) < epochs and not (stopping and stopping.over):
+            losses.append(run.learn_epoch(len(losses)))
+            if stopping and (len(losses) % EVERY == 0 or len(losses) == epochs):
+                stopping.judge(len(losses))
             if checkpoint:
                 save_checkpoint(checkpoint, settings, {**states(parts), "losses": losses})
             if progress is not None:
-                progress(epoch + 1, epochs, losses[-1])
-    return Training(average.eval(), losses, n_bits, seed, len(fields))
+                progress(len(losses), epochs, losses[-1], stopping.last if stopping else None)
+    if stopping:
+        return Training(stopping.best, losses, stopping.judgements, stopping.kept, n_bits, seed, len(fields))
+    return Training(run.average, losses, [], len(losses), n_bits, seed, len(fields))
+
+
+def default_patience(epochs: int) -> int:
+    """A fifth of the epochs, at least two judgements: while the rate is high, mAP may stand still for a tenth."""
+    return max(epochs // 5, 2 * EVERY)
 
 
 def _check(fields: NDArray[Any], labels: NDArray[Any]) -> None:
@@ -253,6 +266,52 @@ def _check(fields: NDArray[Any], labels: NDArray[Any]) -> None:
     missing = [name for i, name in enumerate(CLASSES) if not np.any(labels == i)]
     if missing:
         raise ArgumentError(f"labels: no image of {', '.join(missing)}")
+
+
+def _early_stopping(run: "_Run", held_out: HeldOut | None, patience: int | None) -> EarlyStopping | None:
+    if held_out is None:
+        if patience is not None:
+            raise ArgumentError("patience: nothing to stop by without held_out")
+        return None
+    held_out.check((SIZE, SIZE))
+    patience = default_patience(run.epochs) if patience is None else patience
+    return EarlyStopping(run.average, hashes_of, run.codes.numpy(), held_out, patience)
+
+
+class _Run:
+    """A training under way: the network, the average of its last weights, the optimiser, and what is learnt."""
+
+    def __init__(
+        self, fields: NDArray[np.float32], labels: NDArray[np.int64], n_bits: int, epochs: int, seed: int
+    ) -> None:
+        torch = import_torch()
+        self.fields, self.labels, self.epochs, self.seed = fields, labels, epochs, seed
+        self.codes = torch.from_numpy(class_codes(n_bits))
+        self.net = network(n_bits)
+        self.average = copy.deepcopy(self.net).eval()
+        self.optimiser = torch.optim.AdamW(_groups(self.net), lr=LEARNING_RATE)
+
+    def learn_epoch(self, epoch: int) -> float:
+        """As many images as there are, in random batches; returns the mean loss."""
+        torch = import_torch()
+        rng = np.random.default_rng([self.seed, 2, epoch])
+        torch.manual_seed(int(rng.integers(1 << 62)))  # of dropout
+        per_epoch = -(-len(self.fields) // BATCH)
+        costs: list[float] = []
+        for rows in _draw(self.labels, per_epoch * BATCH, rng).reshape(per_epoch, BATCH):
+            step = epoch * per_epoch + len(costs)
+            rate = LEARNING_RATE * _rate(step, self.epochs * per_epoch)
+            for group in self.optimiser.param_groups:
+                group["lr"] = rate
+            seen = augment(torch, torch.from_numpy(self.fields[rows]), rng)
+            cost = _loss(torch, self.net, seen, torch.from_numpy(self.labels[rows]), self.codes)
+            self.optimiser.zero_grad()
+            cost.backward()
+            torch.nn.utils.clip_grad_norm_(self.net.parameters(), 2.0)
+            self.optimiser.step()
+            _follow(torch, self.average, self.net, min(AVERAGE, (step + 1) / (step + 10)))
+            costs.append(float(cost.detach()))
+        return float(np.mean(costs))
 
 
 def _groups(net: Any) -> list[dict[str, Any]]:
@@ -320,9 +379,19 @@ def export(
             "data": data,
             "images": training.images,
             "epochs": training.epochs,
+            "kept_epoch": training.kept,
             "seed": training.seed,
-            "losses": [float(f"{loss:.4g}") for loss in training.losses],
+            "losses": _rounded(training.losses),
+            "judgements": {
+                "epoch": [each.epoch for each in training.judgements],
+                "map": _rounded([each.map for each in training.judgements]),
+                "accuracy": _rounded([each.accuracy for each in training.judgements]),
+            },
             "held_out": dict(held_out) if held_out else None,
         },
     }
     return write_encoder(path, to_onnx(training.network, "images", (SIZE, SIZE)), metadata)
+
+
+def _rounded(values: list[float]) -> list[float]:
+    return [float(f"{value:.4g}") for value in values]
