@@ -67,13 +67,13 @@ sanitize: install
 	CFLAGS='-fsanitize=address,undefined -fno-sanitize-recover=all' ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0 \
 	    $(BIN)/python -m pip install --quiet --no-deps --target $(SANITIZED) $(SANITIZED)/source
 	cd $(SANITIZED) && LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libstdc++.so)" \
-	    ASAN_OPTIONS=detect_leaks=0 $(abspath $(BIN))/python -m pytest -q $(addprefix $(CURDIR)/tests/test_,hamming.py hamming_index.py index.py tiles.py)
+	    ASAN_OPTIONS=detect_leaks=0 $(abspath $(BIN))/python -m pytest -q $(addprefix $(CURDIR)/tests/test_,dense.py hamming.py hamming_index.py index.py tiles.py)
 
 # Codes, Hamming search and float search as a processor of 2008 and one of 2013 run them.
 QEMU ?= qemu-x86_64
 old-cpus: install
 	@command -v $(QEMU) >/dev/null || { echo 'old-cpus: skipped, $(QEMU) is not installed'; exit 0; }; set -ex; \
-	tests='tests/test_codes.py tests/test_hamming.py tests/test_hamming_index.py tests/test_index.py'; \
+	tests='tests/test_codes.py tests/test_dense.py tests/test_hamming.py tests/test_hamming_index.py tests/test_index.py'; \
 	OPENBLAS_CORETYPE=Nehalem FASTHASH_CPU_FLAGS='sse4_2 popcnt' $(QEMU) -cpu Nehalem $(BIN)/python -m pytest -q $$tests; \
 	FASTHASH_CPU_FLAGS='sse4_2 popcnt avx2' $(QEMU) -cpu Haswell $(BIN)/python -m pytest -q $$tests
 
@@ -111,4 +111,4 @@ build/solar-worlds: install
 	$(BIN)/python -m fasthash.solar.worlds $@ 160 1
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info fasthash/_compiled fasthash/_hamming.c fasthash/_multi_index.c fasthash/_tiles.c fasthash/_vectors.c fasthash/*.so fasthash-demo
+	rm -rf $(VENV) build dist *.egg-info fasthash/_compiled fasthash/_dense.c fasthash/_hamming.c fasthash/_multi_index.c fasthash/_tiles.c fasthash/_vectors.c fasthash/*.so fasthash-demo

@@ -47,6 +47,7 @@ class BuildNative(build_ext):
 setup(
     cmdclass={"build_ext": BuildNative},
     ext_modules=[
+        native("_dense", "dense*.c"),
         native("_hamming", "dispatch.c", "hamming*.c"),
         native("_multi_index", "multi_index*.c"),
         native("_tiles", "tiles*.c"),

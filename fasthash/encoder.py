@@ -1,5 +1,8 @@
 """Encoders: ONNX networks that turn images into hashes. Sole importer of onnxruntime.
 
+Networks that are nothing but fully connected layers are run by our own kernels (_network.py), all others by
+onnxruntime; both are right to the rounding of float32.
+
 An encoder is one file: the network, and in its metadata all that is needed to use it - how an image becomes the
 network's input (the front end), the thresholds of its bits, what it was trained on - with a checksum over every byte.
 """
@@ -19,6 +22,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fasthash._network import dense_network
+from fasthash._onnx import Model
 from fasthash._parallel import map_ahead, map_jobs
 from fasthash._validation import as_vectors, check_threads
 from fasthash.codes import binarize, binarize_percentile, binarize_phases
@@ -36,7 +41,6 @@ FRONT_ENDS = {
 
 METADATA_KEY = "fasthash"
 _CHECKSUM = re.compile(rb"fasthash\.sha256=([0-9a-f]{64})")
-_BATCH = 64
 
 
 class FrontEnd(Protocol):
@@ -93,31 +97,21 @@ class Encoder:
     """
 
     def __init__(self, data: bytes, source: str) -> None:
-        # Nothing is to leave this host, nor to be left in its users' homes.
-        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-        import onnxruntime
-
         self.source = source
         self.data = _verified(data, source)
         self.fingerprint = hashlib.sha256(data).hexdigest()
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1  # the networks are small: a second thread costs more than it brings
-        options.log_severity_level = 4
         try:
-            self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-            self.metadata: dict[str, Any] = json.loads(self._session.get_modelmeta().custom_metadata_map[METADATA_KEY])
+            model = Model(data)
+            self.metadata: dict[str, Any] = json.loads(model.metadata[METADATA_KEY])
+            self._network = dense_network(model) or _Session(data)
             self.name: str = self.metadata["name"]
-            self.dim = int(self._session.get_outputs()[0].shape[1])
+            self.dim = self._network.dim
             self._set_bits()
             self.front_end = _front_end(self.metadata["front_end"])
         except FastHashError:
             raise
         except Exception as error:
             raise EncoderError(f"{source}: not a usable encoder: {' '.join(str(error).split())[:200]}") from error
-        self._input = self._session.get_inputs()[0].name
-        self._outputs = [self._session.get_outputs()[0].name]
-        self._one = (1, *self._session.get_inputs()[0].shape[1:])
-        self._bindings: list[tuple[Any, NDArray[np.float32], NDArray[np.float32]]] = []
 
     def _set_bits(self) -> None:
         """How hashes become codes: phases, thresholds of the bits, or a percentile of each image's own values."""
@@ -191,49 +185,21 @@ class Encoder:
         Blocks of rows are shared out among the threads (-1: one for each core); the hashes are the same for any number.
         """
         threads = check_threads(num_threads)
-        if len(inputs) <= _BATCH and progress is None:
-            return self._run_one(inputs) if inputs.shape == self._one else self._run(inputs)
-        blocks = [inputs[i : i + _BATCH] for i in range(0, len(inputs), _BATCH)]
+        batch = self._network.batch
+        if len(inputs) <= batch and progress is None:
+            return self._network.run(inputs)
+        blocks = [inputs[i : i + batch] for i in range(0, len(inputs), batch)]
         done = 0
 
         def run(block: NDArray[np.float32]) -> NDArray[np.float32]:
             nonlocal done
-            hashes = self._run(block)
+            hashes = self._network.run(block)
             done += len(block)
             if progress is not None:
                 progress(done, len(inputs))
             return hashes
 
         return np.concatenate(map_jobs(run, blocks, threads))
-
-    def _run(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        hashes: NDArray[np.float32] = self._session.run(self._outputs, {self._input: inputs})[0]
-        return self._checked(hashes)
-
-    def _run_one(self, row: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The same for one row, in memory bound once: to hand arrays over costs a tenth of a small network's time."""
-        try:
-            binding, bound, out = self._bindings.pop()
-        except IndexError:  # every thread has its own
-            binding, bound, out = self._bind()
-        np.copyto(bound, row, casting="no")
-        self._session.run_with_iobinding(binding)
-        hashes = out.copy()
-        self._bindings.append((binding, bound, out))
-        return self._checked(hashes)
-
-    def _bind(self) -> tuple[Any, NDArray[np.float32], NDArray[np.float32]]:
-        bound, out = np.empty(self._one, np.float32), np.empty((1, self.dim), np.float32)
-        binding = self._session.io_binding()
-        binding.bind_input(self._input, "cpu", 0, np.float32, bound.shape, bound.ctypes.data)
-        binding.bind_output(self._outputs[0], "cpu", 0, np.float32, out.shape, out.ctypes.data)
-        return binding, bound, out
-
-    def _checked(self, hashes: NDArray[np.float32]) -> NDArray[np.float32]:
-        # A product tells in half a microsecond whether all is finite; only then does it pay to look closer.
-        if not math.isfinite(np.vdot(hashes, hashes)):
-            as_vectors("hashes", hashes, self.dim)
-        return hashes
 
     def encode_files(
         self, paths: Iterable[str], num_threads: int = -1, limits: Limits = DEFAULT_LIMITS
@@ -289,6 +255,31 @@ class Encoder:
         if percentile is None:
             return binarize(checked, self._levels, self._projection)
         return binarize_percentile(checked, percentile, self._projection)
+
+
+class _Session:
+    """A network run by onnxruntime; dim: the length of its outputs; batch: the rows that it takes at a time."""
+
+    batch = 64  # convolutions lose beyond it
+
+    def __init__(self, data: bytes) -> None:
+        # Nothing is to leave this host, nor to be left in its users' homes.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1  # the networks are small: a second thread costs more than it brings
+        options.log_severity_level = 4
+        self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        self._input = self._session.get_inputs()[0].name
+        self._outputs = [self._session.get_outputs()[0].name]
+        self.dim = int(self._session.get_outputs()[0].shape[1])
+
+    def run(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """float32 (n, ...) to float32 (n, dim). Raises ArgumentError where an output is not finite."""
+        hashes: NDArray[np.float32] = self._session.run(self._outputs, {self._input: inputs})[0]
+        # A product tells in half a microsecond whether all is finite; only then does it pay to look closer.
+        return hashes if math.isfinite(np.vdot(hashes, hashes)) else as_vectors("hashes", hashes, self.dim)
 
 
 def load_encoder(name_or_path: str | os.PathLike[str]) -> Encoder:
