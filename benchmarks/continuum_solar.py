@@ -21,19 +21,19 @@ from fasthash._progress import Progress
 from fasthash.descriptor import GridHistogram
 from fasthash.encoder import Encoder
 from fasthash.evaluation import evaluate_window
-from fasthash.io import find_images, read_image, resize
-from fasthash.solar.magnetogram import Disk, disk_of_picture, flatten, mask_sky, to_gauss
+from fasthash.io import find_images, read_image
+from fasthash.solar.magnetogram import Disk, disk_of_picture, flatten, to_gauss
 
 COMPONENTS = 50
 RANGES = (50.0, 100.0, 250.0, 1000.0)  # black to white is -1000 to 1000
 BEST = 250.0  # of RANGES, on these pictures
-ON_DISK = 230  # pixels of the disk where the grid is laid on it
+GRID, BINS = 5, 16  # of the solar paper
 
 
 def look(path: str, encoder: Encoder) -> tuple[Any, ...] | None:
     """What `representations` takes of a picture, and last its time; None where no disk is found.
 
-    Network input, flattened pixels, counts over each of RANGES, counts of the disk alone, its radius.
+    Network input, flattened pixels, counts over each of RANGES, shares of cells of the disk, its radius.
     """
     image = read_image(path)
     pixels = to_gauss(image)
@@ -42,18 +42,20 @@ def look(path: str, encoder: Encoder) -> tuple[Any, ...] | None:
         return None
     flat, _ = flatten(pixels, disk)
     counts = np.stack([GridHistogram(value_range=(-r, r), outside="clip").transform(flat)[0] for r in RANGES])
-    on_disk = GridHistogram(value_range=(-BEST, BEST), outside="clip").transform(laid_on_disk(flat, disk))[0]
     shown = np.nan_to_num(flat).astype(np.float16)
-    return encoder.front_end.describe(image), shown, counts.astype("f4"), on_disk.astype("f4"), disk.radius, image.time
+    inputs, on_disk = encoder.front_end.describe(image), shares_on_disk(flat, disk)
+    return inputs, shown, counts.astype("f4"), on_disk, disk.radius, image.time
 
 
-def laid_on_disk(flat: NDArray[np.float32], disk: Disk) -> NDArray[np.float32]:
-    """The disk at one size whatever its own, to a fraction of a pixel; NaN off it."""
-    height, width = flat.shape
-    x, y, r = disk.x + 0.5, disk.y + 0.5, disk.radius
-    box = (max(x - r, 0), max(y - r, 0), min(x + r, width), min(y + r, height))
-    middle = (ON_DISK - 1) / 2
-    return mask_sky(resize(np.nan_to_num(flat), (ON_DISK, ON_DISK), box), Disk(middle, middle, middle, 0.0))
+def shares_on_disk(flat: NDArray[np.float32], disk: Disk) -> NDArray[np.float32]:
+    """The histogram of each cell of a grid laid on the disk, as shares of its pixels: they tell no size."""
+    up, along = (np.arange(n) - middle for n, middle in zip(flat.shape, (disk.y, disk.x), strict=True))
+    row, column = (np.floor((x / disk.radius + 1) / 2 * GRID).astype(int) for x in (up[:, np.newaxis], along))
+    inside = np.isfinite(flat) & (row >= 0) & (row < GRID) & (column >= 0) & (column < GRID)
+    grey = np.clip((flat / BEST + 1) / 2 * BINS, 0, BINS - 1, where=inside, out=np.zeros_like(flat)).astype(int)
+    cell = np.broadcast_to(row * GRID + column, flat.shape)
+    counts = np.bincount((cell * BINS + grey)[inside], minlength=GRID * GRID * BINS).reshape(-1, BINS)
+    return np.asarray(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), np.float32).ravel()
 
 
 def principal(rows: NDArray[Any]) -> NDArray[np.float32]:
@@ -74,9 +76,9 @@ def representations(encoder: Encoder, seen: list[Any]) -> Iterator[tuple[str, ND
         yield f"MFGDV of the pixels, ± {reach:g}", counts[:, i], "l2"
     for i, reach in enumerate(RANGES):
         yield f"its square roots, ± {reach:g}", np.sqrt(counts[:, i]), "l2"
-    yield f"the same, the grid laid on the disk, ± {BEST:g}", np.sqrt(on_disk), "l2"
+    yield f"the same of shares, the grid laid on the disk, ± {BEST:g}", np.sqrt(on_disk), "l2"
     yield "the disk's radius alone", radius[:, np.newaxis].astype(np.float32), "l2"
-    yield "pixels of the disk in each of 25 cells", counts[:, 0].reshape(len(counts), 25, -1).sum(axis=2), "l2"
+    yield "pixels of the disk in each of 25 cells", counts[:, 0].reshape(len(counts), GRID**2, -1).sum(axis=2), "l2"
 
 
 def main(folder: str, name: str = "solar") -> None:
