@@ -24,6 +24,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from fasthash._validation import as_path
 from fasthash.errors import CorruptFileError, FastHashError
 
 MAGIC = b"FASTHASH"
@@ -42,7 +43,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
     Others may write it by its ``name``.
     """
-    target = Path(path)
+    target = Path(as_path(path))
     try:
         fd, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
     except OSError as error:
@@ -104,6 +105,7 @@ def read_container(
     With ``mmap`` they are read-only, and the file itself, mapped into memory. Raises CorruptFileError where the file
     is not a container of ``kind``, or any byte of it has changed.
     """
+    path = as_path(path)
     try:
         # An empty file cannot be mapped, nor need it be.
         mapped = mmap and os.path.getsize(path) > 0

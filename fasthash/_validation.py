@@ -93,6 +93,17 @@ def check_int(name: str, value: Any, low: int, high: int | None = None) -> int:
     return int(value)
 
 
+def as_path(value: Any) -> str:
+    """The text of a path, which may be a str, bytes or a PathLike."""
+    try:
+        path = os.fsdecode(value)
+    except TypeError:
+        raise ArgumentError(f"path: expected a path, got {type(value).__name__}") from None
+    if "\0" in path:
+        raise ArgumentError(f"path: no file has a NUL in its name, got {path!r}")
+    return path
+
+
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
     """One of a few words."""
     if value not in choices:

@@ -33,7 +33,7 @@ from fasthash._parallel import map_jobs
 from fasthash._queries import NONE, Nearest, Query, as_interval, but_around, find, is_hashed, milliseconds, thinned
 from fasthash._storage import UMASK, atomic_write, sync_directory
 from fasthash._table import NO_TIME, Table
-from fasthash._validation import as_vectors, available_cores, check_choice, check_int
+from fasthash._validation import as_path, as_vectors, available_cores, check_choice, check_int
 from fasthash.encoder import Encoded, Encoder, Failure, load_encoder
 from fasthash.errors import ArgumentError, CorruptFileError, EncoderError, FastHashError
 from fasthash.io import DEFAULT_LIMITS, Limits, as_image, find_images
@@ -148,7 +148,7 @@ class Catalog:
         FastHashError
             Where something is at ``path`` already, or the folder cannot be made.
         """
-        target = Path(path)
+        target = Path(as_path(path))
         if not isinstance(encoder, Encoder):
             encoder = load_encoder(encoder)
         if not is_free(target):
@@ -181,7 +181,7 @@ class Catalog:
         FastHashError
             Where there is none at ``path``; CorruptFileError where it is damaged.
         """
-        target = Path(path)
+        target = Path(as_path(path))
         if not (target / DATABASE).is_file():
             raise FastHashError(f"{target}: no catalog here (no {DATABASE} in it)")
         encoder = load_encoder(target / _ENCODER)
@@ -732,7 +732,8 @@ def _as_hash(name: str, value: Any, encoder: Encoder) -> NDArray[np.float32]:
 
 
 def _as_label(label: Any) -> str:
-    if not isinstance(label, str) or any("\ud800" <= c <= "\udfff" for c in label):
+    """Text that every column of labels holds as it is: NumPy's drops the NULs at its end."""
+    if not isinstance(label, str) or any(c == "\0" or "\ud800" <= c <= "\udfff" for c in label):
         raise ArgumentError(f"label: expected text, got {label!r}")
     return label
 
@@ -740,7 +741,7 @@ def _as_label(label: Any) -> str:
 def _storable(path: str) -> str | bytes:
     """A path as SQLite can hold it: a file name that is no valid text goes in as its bytes."""
     try:
-        path.encode()
+        as_path(path).encode()
     except UnicodeEncodeError:
         try:
             return os.fsencode(path)

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from fasthash import _fits, _source
 from fasthash._bands import Bands, PixelCheck, R, count, decode, fold_bands, open_bands
 from fasthash._source import File, Memory, Source
+from fasthash._validation import as_path
 from fasthash.errors import ArgumentError, ReadError
 from fasthash.times import time_from_header, time_from_name
 
@@ -144,7 +145,7 @@ def find_images(inputs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]
     problems: list[str] = []
     for item in items:
         # A glob with ** finds a folder and what is in it: the very same path twice is no news.
-        for path in dict.fromkeys(_expand(_text(item), problems)):
+        for path in dict.fromkeys(_expand(as_path(item), problems)):
             member = _zip_member(path)
             key = (os.path.realpath(member[0]), member[1]) if member else (os.path.realpath(path), "")
             if key in paths:
@@ -152,13 +153,6 @@ def find_images(inputs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]
             else:
                 paths[key] = path
     return list(paths.values()), problems
-
-
-def _text(path: Any) -> str:
-    try:
-        return os.fsdecode(path)
-    except TypeError:
-        raise ArgumentError(f"expected a path, got {type(path).__name__}") from None
 
 
 def _expand(item: str, problems: list[str]) -> Iterator[str]:
@@ -187,7 +181,7 @@ def _in_folder(folder: str, problems: list[str]) -> Iterator[str]:
     before = len(problems)
 
     def note(error: OSError) -> None:
-        problems.append(f"{_text(error.filename)}: {error.strerror}")
+        problems.append(f"{as_path(error.filename)}: {error.strerror}")
 
     for parent, folders, names in os.walk(folder, onerror=note):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -266,7 +260,7 @@ def open_image(path: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS, di
 
     The digest of the file is taken only where ``digest`` asks for it.
     """
-    name = _text(path)
+    name = as_path(path)
     try:
         data = _open(name, limits)
         hashed = _source.digest(data) if digest else ""

@@ -89,7 +89,7 @@ def test_content_may_come_back_once_it_was_deleted(catalog, items):
     with pytest.raises(fh.ArgumentError, match="99"):
         catalog.relabel([7, 99], "FRI")
     assert catalog.get(7).label != "FRI"
-    for label in (None, 5, b"FRI", "\udcff"):
+    for label in (None, 5, b"FRI", "\udcff", "FRI\0", "\0FRI"):
         with pytest.raises(fh.ArgumentError, match="label"):
             catalog.relabel(7, label)
     report = catalog.insert([items[3], items[3], items[5]])

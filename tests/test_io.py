@@ -16,7 +16,7 @@ from PIL import Image as Pillow
 from PIL import features
 
 from fasthash.errors import ArgumentError, ReadError
-from fasthash.io import DEFAULT_LIMITS, Image, Limits, as_image, find_images, read_image
+from fasthash.io import DEFAULT_LIMITS, Image, Limits, as_image, find_images, open_image, read_image
 
 RNG = np.random.default_rng(7)
 FIELD = RNG.normal(0, 200, (37, 53))
@@ -322,7 +322,7 @@ def test_digest_is_of_the_files_bytes(save):
     assert read_image(save("c.npy", bad_files.npy(-FIELD))).digest != read_image(one).digest
 
 
-def test_paths_of_any_type(save):
+def test_paths_of_any_type(save, tmp_path):
     path = save("a.npy", bad_files.npy(FIELD))
     for given in (path, str(path), os.fsencode(path)):
         assert read_image(given).path == str(path)
@@ -332,6 +332,10 @@ def test_paths_of_any_type(save):
             read_image(wrong)
         with pytest.raises(ArgumentError, match="expected a path, got"):
             find_images([wrong])
+    for wrong in ("a\0b.npy", b"a\0b.npy", tmp_path / "a\0b.npy", "a.zip/a\0b.npy", "a\0*"):
+        for call in (read_image, open_image, lambda path: find_images([path])):
+            with pytest.raises(ArgumentError, match=r"^path: no file has a NUL in its name, got '"):
+                call(wrong)
 
 
 # ---- limits --------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import fasthash as fh
 from fasthash._storage import atomic_write, read_container, write_container
 from fasthash.errors import CorruptFileError, FastHashError
 
@@ -30,6 +31,15 @@ def test_round_trip(container):
     for name, array in ARRAYS.items():
         assert arrays[name].dtype == array.dtype
         np.testing.assert_array_equal(arrays[name], array)
+
+
+@pytest.mark.parametrize("path", ["a\0b", Path("a\0b"), Path("folder\0") / "b"])
+def test_a_path_with_a_nul_is_named(path, encoder_path):
+    index = fh.HammingIndex(8)
+    calls = [index.save, index.load, fh.Catalog.open, lambda path: fh.Catalog.create(path, encoder_path)]
+    for call in calls:
+        with pytest.raises(fh.ArgumentError, match=r"^path: no file has a NUL in its name, got '"):
+            call(path)
 
 
 def test_every_damaged_byte_is_noticed(container):
