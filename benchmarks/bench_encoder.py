@@ -1,4 +1,4 @@
-"""The network of `solar-paper` beside the same matrix products in numpy: one descriptor at a time, and many.
+"""The network of `solar-paper` beside onnxruntime and numpy's matrix products: one descriptor at a time, and many.
 
 python -m pytest -s benchmarks/bench_encoder.py     # each on one thread, in a process where numpy has no other
 """
@@ -12,6 +12,7 @@ import time
 import numpy as np
 
 import fasthash as fh
+from fasthash.encoder import _Session
 
 ROWS = 256
 
@@ -37,9 +38,11 @@ def contenders(n):
     layers = [(rng.normal(0, 0.1, size).astype("f4"), rng.normal(0, 0.1, size[1]).astype("f4")) for size in sizes]
     rows = rng.random((n, 400), np.float32)
     encoder = fh.load_encoder("solar-paper")
+    session = _Session(encoder.data)
     square = rng.random((256, 256), np.float32)
     calls = {
         "fasthash": lambda: encoder.encode_inputs(rows),
+        "onnxruntime": lambda: session.run(rows),
         "numpy_network": lambda: network(rows, layers),
         "numpy_products": lambda: products(rows, layers),
     }

@@ -1,10 +1,10 @@
 """Encoders: ONNX networks that turn images into hashes. Sole importer of onnxruntime.
 
-Networks that are nothing but fully connected layers are run by our own kernels (_network.py), all others by
-onnxruntime; both are right to the rounding of float32.
-
 An encoder is one file: the network, and in its metadata all that is needed to use it - how an image becomes the
 network's input (the front end), the thresholds of its bits, what it was trained on - with a checksum over every byte.
+
+A network that is a chain of fully connected layers is run by kernels of our own (_network.py), any other by
+onnxruntime. Both are right to the rounding of float32; of the kernels one hash is the same on every host.
 """
 
 import hashlib
@@ -182,7 +182,9 @@ class Encoder:
     ) -> NDArray[np.float32]:
         """Run the network alone on rows that the front end made: float32 (n, ...) to float32 (n, dim).
 
-        Blocks of rows are shared out among the threads (-1: one for each core); the hashes are the same for any number.
+        Blocks of rows are shared out among the threads (-1: one for each core); the hashes are the same for any number,
+        and for a row alone or among others. Those of a chain of fully connected layers are the same on every host, too.
+        Raises ArgumentError where a hash is not finite.
         """
         threads = check_threads(num_threads)
         batch = self._network.batch
