@@ -132,6 +132,15 @@ def test_the_precision_loss_wants_order_and_not_size():
     assert float(gradient.sum()) == pytest.approx(0, abs=1e-4)
 
 
+def test_the_pace_is_that_of_frames_a_day_apart():
+    hours = torch.arange(0.0, 120, 6)
+    apart = (hours[:, None] - hours).abs()
+    rates = torch.linspace(0.5, 1.5, len(hours))[:, None]  # of each frame, in days' worth
+    loss = metric_learning._pace_loss(rates * apart / 24 * metric_learning.BITS_A_DAY, apart)
+    assert float(loss) == pytest.approx(float((rates - 1).pow(2).mean()), rel=1e-5)
+    assert float(metric_learning._pace_loss(apart, apart / 100)) == 0  # none is a day away
+
+
 def test_series_end_at_gaps_and_where_time_steps_back():
     hours = np.array([0, 2, 4, 24, 24 + 24, 24 + 49, 24 + 50, 10, 12])
     times = np.datetime64("2014-01-01", "ms") + hours * np.timedelta64(1, "h")
