@@ -52,7 +52,8 @@ def test_torch_and_onnx_agree_on_hashes_and_bits(data, training, frames, tmp_pat
     assert 0 < about["training"]["held_out"]["bits"] <= 1
 
 
-def test_the_network_learns(data):
+def test_the_network_learns(data, monkeypatch):
+    monkeypatch.setattr(metric_learning, "PACE", 0.0)  # it joins late, and would add to the loss
     losses = []
     metric_learning.train(*data, steps=40, seed=0, progress=lambda *done: losses.append(done[2]), num_threads=1)
     assert len(losses) == 40
@@ -130,6 +131,15 @@ def test_the_precision_loss_wants_order_and_not_size():
     assert (gradient[3:5] > 0).all()
     assert (gradient[5:8] < 0).all()
     assert float(gradient.sum()) == pytest.approx(0, abs=1e-4)
+
+
+def test_the_pace_is_that_of_frames_a_day_apart():
+    hours = torch.arange(0.0, 120, 6)
+    apart = (hours[:, None] - hours).abs()
+    rates = torch.linspace(0.5, 1.5, len(hours))[:, None]  # of each frame, in days' worth
+    loss = metric_learning._pace_loss(rates * apart / 24 * metric_learning.BITS_A_DAY, apart)
+    assert float(loss) == pytest.approx(float((rates - 1).pow(2).mean()), rel=1e-5)
+    assert float(metric_learning._pace_loss(apart, apart / 100)) == 0  # none is a day away
 
 
 def test_series_end_at_gaps_and_where_time_steps_back():

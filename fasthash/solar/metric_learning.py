@@ -63,6 +63,9 @@ GAP = np.timedelta64(1, "D")  # ends a series
 # Shares in the loss: that of the bits is a precision, which is a fraction of the floats' cross-entropy.
 FLOATS, BITS = 3.0, 10.0
 BLUR = 2.0  # bits: how softly the bits' precision tells whether a frame is among the nearest
+# Codes of every Sun and season are to move by so many bits a day: with fewer, chance counts for more; with more,
+# wrapped phases meet again sooner. Asked for in the last part of the training, when codes have learned to move.
+BITS_A_DAY, PACE, PACE_AFTER = 13.0, 30.0, 0.71
 
 _Series = tuple[NDArray[Any], NDArray[np.float64]]  # maps, hours
 
@@ -259,8 +262,19 @@ def _code_distances(torch: Any, phases: Any, shift: Any) -> Any:
     return mean + (distances - mean).detach()
 
 
-def _loss(torch: Any, hashes: Any, phases: Any, scale: Any, hours: Any, owner: Any, shift: Any) -> Any:
-    """What a batch costs; ``shift`` as in `_code_distances`."""
+def _pace_loss(distances: Any, apart: Any) -> Any:
+    """Mean square of how much, as a share, each frame's distance to those a day away is not `BITS_A_DAY`.
+
+    ``apart`` (n, n): hours. Frames with none a day away do not count.
+    """
+    day = ((apart > 20) & (apart < 28)).float()
+    some = day.sum(1) > 0
+    moved = (distances * day).sum(1)[some] / day.sum(1)[some]
+    return (moved / BITS_A_DAY - 1).pow(2).sum() / max(1, len(moved))
+
+
+def _loss(torch: Any, hashes: Any, phases: Any, scale: Any, hours: Any, owner: Any, shift: Any, pace: float) -> Any:
+    """What a batch costs; ``shift`` as in `_code_distances`, ``pace`` the share of `_pace_loss`."""
     apart = (hours[:, None] - hours).abs()
     together = (owner[:, None] == owner).float()
     similar = torch.sigmoid((WINDOW - apart) / SOFTNESS).float() * together
@@ -270,8 +284,10 @@ def _loss(torch: Any, hashes: Any, phases: Any, scale: Any, hours: Any, owner: A
     for i in owner.unique():  # an archive is of one Sun
         of = owner == i
         counts = 1 + (FAR_WEIGHT - 1) * (apart[of][:, of] > FAR_HOURS).float()
-        bits.append(_precision_loss(torch, _code_distances(torch, phases[of], shift), similar[of][:, of], counts))
-    return FLOATS * floats + BITS * torch.stack(bits).mean()
+        distances = _code_distances(torch, phases[of], shift)
+        missed = _precision_loss(torch, distances, similar[of][:, of], counts)
+        bits.append(BITS * missed + pace * _pace_loss(distances, apart[of][:, of]))
+    return FLOATS * floats + torch.stack(bits).mean()
 
 
 # ---- training ------------------------------------------------------------------------------------------------------
@@ -338,7 +354,8 @@ def train(
             with half_length():
                 hashes = net(seen)
             hashes = hashes.float()
-            cost = _loss(torch, hashes, net.code(hashes), scale[0], when, owner, shift)
+            pace = PACE if step >= PACE_AFTER * steps else 0.0
+            cost = _loss(torch, hashes, net.code(hashes), scale[0], when, owner, shift, pace)
             optimiser.zero_grad()
             cost.backward()
             torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
