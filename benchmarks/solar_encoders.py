@@ -1,6 +1,7 @@
 """How well the solar encoders retrieve: the tables of their cards and of docs/evaluation.md, as Markdown.
 
     python -m benchmarks.solar_encoders years sim2011 sim2014 sim2016   # simulated frames, each folder an archive
+    python -m benchmarks.solar_encoders models g2012.txt g2015.txt      # two field models that are not the simulator's
     python -m benchmarks.solar_encoders suns                            # ten simulated Suns: how far apart they are
     python -m benchmarks.solar_encoders ties FRAMES                     # what the order of equal distances does
     python -m benchmarks.solar_encoders classes FRAMES                  # two and three classes of magnetic flux
@@ -12,6 +13,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +24,11 @@ from fasthash.classification import evaluate_classes
 from fasthash.encoder import Encoded
 from fasthash.evaluation import WindowReport, evaluate_window
 from fasthash.io import find_images
+from fasthash.solar.active_regions import read_active_regions
+from fasthash.solar.field_map import field_map
+from fasthash.solar.magnetogram import Disk
 from fasthash.solar.simulator import simulate
+from fasthash.solar.worlds import SmoothModel
 
 Representation = tuple[str, NDArray, str]  # its name, its hashes or codes, the metric
 HALF_WINDOW = np.timedelta64(24, "h")
@@ -58,9 +64,42 @@ def years(folders: list[str]) -> Iterator[str]:
     for folder in folders:
         times, found = representations(folder, ("solar", "solar-paper"))
         for name, vectors, metric in found[:3]:
-            whole, apart = (evaluate_window(vectors, times, "48h", span, metric) for span in ("0h", "6h"))
-            figures = [within(report.precision, report.ci95) for report in (whole, apart)]
-            yield row(f"from {times.min().astype('M8[D]')}", name, *figures, f"{whole.chance:.3f}; {apart.chance:.3f}")
+            yield row(f"from {times.min().astype('M8[D]')}", name, *window(vectors, times, metric))
+
+
+def window(vectors: NDArray, times: NDArray[np.datetime64], metric: str) -> list[str]:
+    """Precision, whole and with everything within 6 h excluded, and chance of both."""
+    whole, apart = (evaluate_window(vectors, times, "48h", span, metric) for span in ("0h", "6h"))
+    figures = [within(report.precision, report.ci95) for report in (whole, apart)]
+    return [*figures, f"{whole.chance:.3f}; {apart.chance:.3f}"]
+
+
+# At the real positions of the groups of a year: one smooth Gaussian a polarity, and five on a strong, noisy network.
+MODELS = {
+    "2012-05-01": SmoothModel(
+        fill=0.94, separation=1, width=1, patches=1, peak=1000, growth=0.6, plage=20, network=6, projected=True, noise=5
+    ),
+    "2015-07-01": SmoothModel(
+        fill=0.92, separation=0.8, width=1.3, patches=5, peak=600, growth=0.5, plage=20, network=10, projected=True,
+        noise=8,
+    ),
+}  # fmt: skip
+
+
+def models(tables: list[str]) -> Iterator[str]:
+    """120 days every 2 h of each."""
+    encoder, size = load_encoder("solar"), 160
+    yield from head("groups", "", "precision", "within 6 h excluded", "chance")
+    for (start, model), table in zip(MODELS.items(), tables, strict=True):
+        regions, disk = read_active_regions(table), Disk((size - 1) / 2, (size - 1) / 2, size / 2 * model.fill, 0.0)
+        times = (np.datetime64(start, "h") + np.arange(0, 120 * 24, 2)).astype("datetime64[ms]")
+        images = (model.render(regions, time, size, seed=9) for time in times.astype(datetime))
+        hashes = encoder.encode_inputs(np.stack([field_map(image, disk) for image in images]))
+        for name, vectors, metric in (
+            ("`solar`, floats", hashes, "l2"),
+            (f"`solar`, {encoder.n_bits} bits", encoder.binarize(hashes), "hamming"),
+        ):
+            yield row(f"from {start}", name, *window(vectors, times, metric))
 
 
 def suns(_: list[str]) -> Iterator[str]:
@@ -118,7 +157,7 @@ def classes(folders: list[str]) -> Iterator[str]:
     yield from (row(name, *cells) for name, cells in table.items())
 
 
-TABLES = {each.__name__: each for each in (years, suns, ties, classes)}
+TABLES = {each.__name__: each for each in (years, models, suns, ties, classes)}
 
 
 def main() -> None:
