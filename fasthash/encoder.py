@@ -28,6 +28,7 @@ from fasthash._parallel import fold_jobs, map_ahead
 from fasthash._validation import as_array, as_vectors, check_int, check_threads
 from fasthash.codes import binarize, binarize_percentile, binarize_phases
 from fasthash.errors import ArgumentError, EncoderError, FastHashError, ReadError
+from fasthash.hamming import simd_level
 from fasthash.io import DEFAULT_LIMITS, Image, Limits, as_image, open_image
 
 ENCODERS = Path(__file__).parent / "encoders"
@@ -102,6 +103,7 @@ class Encoder:
         self.source = source
         self.data = _verified(data, source)
         self.fingerprint = hashlib.sha256(data).hexdigest()
+        simd_level()  # where FASTHASH_SIMD is wrong, the file is not
         try:
             model = Model(data)
             self.metadata: dict[str, Any] = json.loads(model.metadata[METADATA_KEY])

@@ -186,6 +186,13 @@ def test_networks_that_fail_when_they_run(onnx):
 
 
 @pytest.mark.parametrize("name", ["solar", "solar-paper"])
+def test_a_wrong_instruction_set_is_not_the_files_fault(name, monkeypatch):
+    monkeypatch.setenv("FASTHASH_SIMD", "mmx")
+    with pytest.raises(fh.FastHashError, match=r"^FASTHASH_SIMD: 'mmx'"):
+        fh.load_encoder(name)
+
+
+@pytest.mark.parametrize("name", ["solar", "solar-paper"])
 @pytest.mark.parametrize("change", [
     lambda rows: rows.astype(float), lambda rows: rows.astype(">f4"), lambda rows: rows[0], lambda rows: rows[:, :-1],
     lambda rows: rows[:, None], lambda rows: rows.tolist(), lambda _: np.float32(1),
