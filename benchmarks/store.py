@@ -145,6 +145,8 @@ def main() -> None:
     parser.add_argument("--command", help="what to run (default: the command stored under NAME)")
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="whose files the commands need")
     args = parser.parse_args()
+    if args.command and args.names == ["*"]:
+        parser.error("--command needs a NAME to keep what it prints under")
     commands = dict.fromkeys(args.names, args.command) if args.command else dict(repeatable(args.names))
     if not commands:
         parser.error(f"no output is stored under {' '.join(args.names)}; --command says what to run")

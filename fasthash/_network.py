@@ -65,6 +65,8 @@ def dense_network(model: Model) -> DenseNetwork | None:
         step = _step(node, inputs, constants)
         if step is None:
             return None
+        if step[0] == PRODUCT:
+            constants[node.inputs[1]] = None  # each use of the same weights would take their memory again
         steps.append(step)
         inputs = node.outputs
     return DenseNetwork(steps) if inputs == outputs and _fit_together(steps) else None

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 _VARINT, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5
 _FLOAT = 1  # TensorProto.DataType
+_MAX_DIMS = 32  # of an array; the product of many thousands of numbers takes minutes
 _Value = int | memoryview
 
 
@@ -34,7 +35,7 @@ class Model:
     """
 
     def __init__(self, data: bytes) -> None:
-        fields = list(_fields(memoryview(data)))
+        fields = [field for field in _fields(memoryview(data)) if field[0] in (7, 14)]
         entries = [dict(_fields(_bytes(value))) for number, value in fields if number == 14]
         self.metadata = {_text(entry.get(1, _NOTHING)): _text(entry.get(2, _NOTHING)) for entry in entries}
         self._graph = [_bytes(value) for number, value in fields if number == 7]
@@ -142,6 +143,8 @@ def _tensor(message: memoryview) -> NDArray[np.float32] | None:
     raw = fields.get(9)
     if fields.get(2) != _FLOAT or not isinstance(raw, memoryview) or fields.get(14, 0) != 0:
         return None
+    if len(dims) > _MAX_DIMS:
+        raise ValueError(f"not an ONNX file: a tensor of {len(dims)} dimensions")
     if math.prod(dims) == 0:
         return None
     if len(raw) != 4 * math.prod(dims):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fasthash._validation import as_codes, as_vectors, check_int
+from fasthash._validation import as_array, as_codes, as_vectors, check_int
 from fasthash.errors import ArgumentError
 
 
@@ -125,12 +125,13 @@ def binarize_phases(hashes: Any, projection: Any, offsets: Any, bits_per_phase: 
     """
     values = _projected(_as_hashes(hashes), projection)
     m = check_int("bits_per_phase", bits_per_phase, 1)
-    shifts = np.asarray(offsets)
+    shifts = as_array("offsets", offsets)
     if shifts.dtype.kind not in "fiu" or shifts.shape != values.shape[1:] or not np.isfinite(shifts).all():
         raise ArgumentError(f"offsets: expected {values.shape[1]} finite numbers, got {shifts.dtype} {shifts.shape}")
     sectors = np.floor((values + shifts) * m) % (2 * m)
-    bits = (sectors[:, :, np.newaxis] + np.arange(m)) // m % 2
-    return _pack_like(hashes, bits.reshape(len(bits), -1) == 1)
+    places = sectors[:, :, np.newaxis] + np.arange(m)
+    bits = (places >= m) & (places < 2 * m)  # the odd ones of floor(places / m), which takes ten times as long
+    return _pack_like(hashes, bits.reshape(len(bits), values.shape[1] * m))
 
 
 def _projected(vectors: NDArray[np.float32], projection: Any) -> NDArray[Any]:
@@ -140,7 +141,7 @@ def _projected(vectors: NDArray[np.float32], projection: Any) -> NDArray[Any]:
 
 
 def _as_projection(projection: Any, d: int) -> NDArray[np.float64]:
-    array = np.asarray(projection)
+    array = as_array("projection", projection)
     if array.dtype.kind not in "fiu" or array.ndim != 2 or array.shape[1] != d or not len(array):
         raise ArgumentError(f"projection: expected real numbers (n_bits, {d}), got {array.dtype} {array.shape}")
     if not np.isfinite(array).all():

@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 
 from fasthash._network import dense_network
 from fasthash._onnx import Model
-from fasthash._parallel import map_ahead, map_jobs
-from fasthash._validation import as_vectors, check_threads
+from fasthash._parallel import fold_jobs, map_ahead
+from fasthash._validation import as_array, as_vectors, check_int, check_threads
 from fasthash.codes import binarize, binarize_percentile, binarize_phases
 from fasthash.errors import ArgumentError, EncoderError, FastHashError, ReadError
+from fasthash.hamming import simd_level
 from fasthash.io import DEFAULT_LIMITS, Image, Limits, as_image, open_image
 
 ENCODERS = Path(__file__).parent / "encoders"
@@ -40,6 +41,8 @@ FRONT_ENDS = {
 }
 
 METADATA_KEY = "fasthash"
+_MAX_DIM = 65536  # as of an index
+_MAX_BITS_PER_PHASE = 256
 _CHECKSUM = re.compile(rb"fasthash\.sha256=([0-9a-f]{64})")
 
 
@@ -100,16 +103,18 @@ class Encoder:
         self.source = source
         self.data = _verified(data, source)
         self.fingerprint = hashlib.sha256(data).hexdigest()
+        simd_level()  # where FASTHASH_SIMD is wrong, the file is not
         try:
             model = Model(data)
             self.metadata: dict[str, Any] = json.loads(model.metadata[METADATA_KEY])
             self._network = dense_network(model) or _Session(data)
             self.name: str = self.metadata["name"]
-            self.dim = self._network.dim
+            if not isinstance(self.name, str):
+                raise ArgumentError(f"name: expected text, got {self.name!r}")
+            self.dim = check_int("dimensions", self._network.dim, 1, _MAX_DIM)
             self._set_bits()
             self.front_end = _front_end(self.metadata["front_end"])
-        except FastHashError:
-            raise
+            self.binarize(np.zeros((1, self.dim), np.float32))  # tells whether what the bits are made by makes sense
         except Exception as error:
             raise EncoderError(f"{source}: not a usable encoder: {' '.join(str(error).split())[:200]}") from error
 
@@ -121,7 +126,7 @@ class Encoder:
         projection = about.get("projection")
         if self._bits_per_phase is not None:
             self._levels = np.array(about["offsets"], np.float32)
-            self.n_bits = len(self._levels) * self._bits_per_phase
+            self.n_bits = len(self._levels) * check_int("bits_per_phase", self._bits_per_phase, 1, _MAX_BITS_PER_PHASE)
         elif self.percentile is None:
             self._levels = np.array(about["thresholds"], np.float32)
             self.n_bits = len(self._levels)
@@ -135,7 +140,7 @@ class Encoder:
             return None
         projection = np.array(values, np.float32)
         if projection.shape != (rows, self.dim):
-            raise EncoderError(f"{self.source}: its projection is {projection.shape}, not {(rows, self.dim)}")
+            raise EncoderError(f"its projection is {projection.shape}, not {(rows, self.dim)}")
         return projection
 
     def __repr__(self) -> str:
@@ -184,24 +189,22 @@ class Encoder:
 
         Blocks of rows are shared out among the threads (-1: one for each core); the hashes are the same for any number,
         and for a row alone or among others. Those of a chain of fully connected layers are the same on every host, too.
-        Raises ArgumentError where a hash is not finite.
+        Raises ArgumentError for inputs of another dtype or shape, and where a hash is not finite.
         """
-        threads = check_threads(num_threads)
+        threads, inputs = check_threads(num_threads), as_array("inputs", inputs)
         batch = self._network.batch
-        if len(inputs) <= batch and progress is None:
+        if inputs.ndim == 0 or (len(inputs) <= batch and progress is None):
             return self._network.run(inputs)
-        blocks = [inputs[i : i + batch] for i in range(0, len(inputs), batch)]
-        done = 0
+        blocks = [inputs[i : i + batch] for i in range(0, len(inputs), batch)] or [inputs]
+        hashes: list[NDArray[np.float32]] = []
 
-        def run(block: NDArray[np.float32]) -> NDArray[np.float32]:
-            nonlocal done
-            hashes = self._network.run(block)
-            done += len(block)
+        def collect(found: NDArray[np.float32]) -> None:
+            hashes.append(found)
             if progress is not None:
-                progress(done, len(inputs))
-            return hashes
+                progress(min(batch * len(hashes), len(inputs)), len(inputs))
 
-        return np.concatenate(map_jobs(run, blocks, threads))
+        fold_jobs(self._network.run, blocks, collect, threads)
+        return np.concatenate(hashes)
 
     def encode_files(
         self, paths: Iterable[str], num_threads: int = -1, limits: Limits = DEFAULT_LIMITS
@@ -273,13 +276,26 @@ class _Session:
         options.intra_op_num_threads = 1  # the networks are small: a second thread costs more than it brings
         options.log_severity_level = 4
         self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        self._input = self._session.get_inputs()[0].name
-        self._outputs = [self._session.get_outputs()[0].name]
-        self.dim = int(self._session.get_outputs()[0].shape[1])
+        (taken,), given = self._session.get_inputs(), self._session.get_outputs()[0]
+        if {taken.type, given.type} != {"tensor(float)"}:
+            raise ValueError(f"its network makes {given.type} of {taken.type}, not float32 of float32")
+        self._input, self._outputs = taken.name, [given.name]
+        self._row = tuple(int(size) for size in taken.shape[1:])
+        _, self.dim = given.shape
 
     def run(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        """float32 (n, ...) to float32 (n, dim). Raises ArgumentError where an output is not finite."""
-        hashes: NDArray[np.float32] = self._session.run(self._outputs, {self._input: inputs})[0]
+        """float32 (n, ...) to float32 (n, dim). Raises ArgumentError, also where an output is not finite."""
+        if inputs.dtype != np.float32 or inputs.ndim == 0 or inputs.shape[1:] != self._row:
+            wanted = ", ".join(["n", *map(str, self._row)])
+            raise ArgumentError(f"inputs: expected float32 ({wanted}), got {inputs.dtype} {inputs.shape}")
+        if not len(inputs):  # which onnxruntime refuses
+            return np.empty((0, self.dim), np.float32)
+        try:
+            hashes: NDArray[np.float32] = self._session.run(self._outputs, {self._input: inputs})[0]
+        except Exception as error:  # onnxruntime raises anything
+            raise EncoderError(f"the network failed: {' '.join(str(error).split())[:200]}") from error
+        if hashes.shape != (len(inputs), self.dim):
+            raise EncoderError(f"the network makes {hashes.shape} of {inputs.shape}, not {(len(inputs), self.dim)}")
         # A product tells in half a microsecond whether all is finite; only then does it pay to look closer.
         return hashes if math.isfinite(np.vdot(hashes, hashes)) else as_vectors("hashes", hashes, self.dim)
 

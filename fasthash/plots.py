@@ -217,9 +217,9 @@ def training_curves(
     """Draw the loss of a training against the epoch, and beside it what its judgements by images kept out say.
 
     ``training``: what an encoder's metadata have under that name, "losses" (n_epochs,) and, where there was early
-    stopping, "judgements" of equally long "epoch", "map" and "accuracy", "held_out" with "chance", and "kept_epoch".
-    Raises ArgumentError where it has no losses or shapes do not fit, and for a path with another suffix than .png,
-    .pdf or .svg.
+    stopping, "judgements" of equally long "epoch", "map" and "accuracy", "kept_epoch", and "held_out" with "chance",
+    or None. Raises ArgumentError where it has no losses or shapes do not fit, and for a path with another suffix than
+    .png, .pdf or .svg.
     """
     _check_suffix(path)
     losses, judged = np.asarray(training.get("losses") or [], float), training.get("judgements") or {}
@@ -231,7 +231,7 @@ def training_curves(
     _label(axes, "epoch", "mean loss")
     for axes in more:
         curves = {"mAP of valid": judged["map"], "accuracy of the reference": judged["accuracy"]}
-        _draw_scores(axes, "epoch", judged["epoch"], curves, training["held_out"]["chance"])
+        _draw_scores(axes, "epoch", judged["epoch"], curves, (training.get("held_out") or {}).get("chance"))
         axes.axvline(training["kept_epoch"], color=_GREY, linewidth=1, linestyle=":", label="weights kept")
         _label(axes, "epoch", "mAP, or share of the images", in_corner=True)
     _save(figure, path)
@@ -369,7 +369,9 @@ def _draw_precision(axes: "Axes", x: Any, precision: Any, interval: Any, marker:
     axes.set_ylim(0, 1.02)
 
 
-def _draw_scores(axes: "Axes", name: str, x: Any, curves: Mapping[str, Any], chance: float, marker: str = "") -> None:
+def _draw_scores(
+    axes: "Axes", name: str, x: Any, curves: Mapping[str, Any], chance: float | None, marker: str = ""
+) -> None:
     """Curves through the mean of the values at each x, and the values themselves where ``marker`` says how."""
     x = np.asarray(x, float)
     if x.ndim != 1 or len(x) == 0:
@@ -381,7 +383,8 @@ def _draw_scores(axes: "Axes", name: str, x: Any, curves: Mapping[str, Any], cha
         axes.plot(places, means, color=colour, linewidth=2, label=text, marker="o" if len(places) == 1 else "")
         if marker:
             axes.plot(x, heights, marker, color=colour, markersize=4)
-    axes.axhline(chance, color=_ORANGE, linewidth=1.5, linestyle=_DASHED, label=f"chance ({chance:.3f})")
+    if chance is not None:
+        axes.axhline(chance, color=_ORANGE, linewidth=1.5, linestyle=_DASHED, label=f"chance ({chance:.3f})")
     axes.set_ylim(0, 1.02)
 
 

@@ -309,6 +309,14 @@ def test_two_inputs_and_layers_that_do_not_fit_are_left_to_onnxruntime(onnx):
     assert dense_network(Model(model_of(onnx, [("Gemm", ["x", "doubles"], "y", {})], constants))) is None
 
 
+def test_weights_that_are_used_twice_are_left_to_onnxruntime(onnx):
+    """They would be held twice, and a small file could fill the memory."""
+    nodes = [("Gemm", ["x", "w"], "h", {}), *(("Gemm", [a, "s"], b, {}) for a, b in ("hi", "iy"))]
+    constants = {name: constants_of(np.random.default_rng(0))[name] for name in "ws"}
+    assert dense_network(Model(model_of(onnx, nodes, constants))) is None
+    assert dense_network(Model(model_of(onnx, [*nodes[:1], ("Gemm", ["h", "s"], "y", {})], constants))) is not None
+
+
 def test_shipped_networks_of_other_kinds_are_left_to_onnxruntime():
     ours = [name for name in fh.shipped_encoders() if isinstance(fh.load_encoder(name)._network, DenseNetwork)]
     assert ours == ["solar-paper"]
@@ -388,3 +396,5 @@ def test_a_tensor_has_the_bytes_of_its_shape():
     for dims, raw in (([b"\x03"], bytes(8)), ([huge, huge], bytes(4)), ([b"\x01"] * 40, bytes(7)), ([huge], b"")):
         assert read_all(tensor_of(dims, raw)) is None
     assert math.prod(Model(tensor_of([b"\x01"] * 30, bytes(4))).constants()["t"].shape) == 1
+    with pytest.raises(ValueError, match="a tensor of 33 dimensions"):
+        Model(tensor_of([b"\x01"] * 33, bytes(4))).constants()

@@ -1,10 +1,13 @@
 """Encoders: what they make of images, and that an altered file is never used."""
 
+import json
+import sys
+
 import numpy as np
 import pytest
 
 import fasthash as fh
-from fasthash.encoder import Encoded, Failure
+from fasthash.encoder import CHECKSUM_BLANK, METADATA_KEY, Encoded, Encoder, Failure, seal
 from fasthash.io import Image, read_image
 
 
@@ -102,6 +105,119 @@ def test_another_onnx_file_is_refused(tmp_path):
     path.write_bytes(onnx.helper.make_model(graph).SerializeToString())
     with pytest.raises(fh.EncoderError, match=r"other\.onnx.*not a fasthash encoder"):
         fh.load_encoder(path)
+
+
+# ---- files that were made on purpose: their checksum is right
+
+
+@pytest.fixture(scope="module")
+def onnx():
+    return pytest.importorskip("onnx", reason="needs the extra [train]")
+
+
+def sealed(onnx, nodes, shapes=(("n", 2), ("n", 2)), types=(1, 1), constants=(), **metadata):
+    """An encoder's file of nodes from x to y, each (kind, inputs, output, attributes)."""
+    helper = onnx.helper
+    infos = [helper.make_tensor_value_info(*of) for of in zip("xy", types, shapes, strict=True)]
+    made = [helper.make_node(kind, fed, [output], **attributes) for kind, fed, output, attributes in nodes]
+    tensors = [onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in constants]
+    graph = helper.make_graph(made, "network", infos[:1], infos[1:], tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    about = {"name": "made", "front_end": {"kind": "field-map", "size": 64}, "thresholds": [0, 0], **metadata}
+    helper.set_model_props(model, {METADATA_KEY: json.dumps(about), "checksum": CHECKSUM_BLANK.decode()})
+    return seal(model.SerializeToString())
+
+
+SIGMOID = [("Sigmoid", ["x"], "y", {})]
+PHASES = {"offsets": [0, 0], "projection": [[1, 1], [1, 1]], "bits_per_phase": 4}
+
+
+def test_an_encoder_made_on_purpose(onnx):
+    made = Encoder(sealed(onnx, SIGMOID), "made.onnx")
+    assert (made.dim, made.n_bits, Encoder(sealed(onnx, SIGMOID, **PHASES), "made.onnx").n_bits) == (2, 2, 8)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "named"),
+    [
+        ({"name": 5}, "name: expected text, got 5"),
+        ({"thresholds": [float("nan"), 0]}, "thresholds: expected finite numbers"),
+        ({"thresholds": [[0, 0], [0, 0]]}, "thresholds"),
+        ({"thresholds": [0] * 3}, "projection"),
+        ({"percentile": "50"}, "percentile: expected a number, got '50'"),
+        ({"percentile": 101}, "percentile"),
+        ({**PHASES, "bits_per_phase": -4}, "bits_per_phase"),
+        ({**PHASES, "bits_per_phase": 4.0}, "bits_per_phase"),
+        ({**PHASES, "bits_per_phase": True}, "bits_per_phase"),
+        ({**PHASES, "bits_per_phase": 10**12}, "bits_per_phase"),
+        ({**PHASES, "offsets": [float("inf"), 0]}, "offsets"),
+        ({**PHASES, "projection": [[1, float("nan")], [1, 1]]}, "projection: expected finite numbers"),
+        ({**PHASES, "projection": [1, 1]}, "projection"),
+        ({**PHASES, "percentile": 50}, "percentile"),
+        ({"front_end": {"kind": "field-map", "size": "64"}}, "size: expected an integer, got '64'"),
+        ({"front_end": {"kind": "no-such"}}, "front end 'no-such'"),
+    ],
+)  # fmt: skip
+def test_wrong_metadata_are_one_line_that_names_the_file(metadata, named, onnx):
+    with pytest.raises(fh.EncoderError, match=rf"^made\.onnx: not a usable encoder: .*{named}[^\n]*$"):
+        Encoder(sealed(onnx, SIGMOID, **metadata), "made.onnx")
+
+
+def test_networks_of_another_kind_are_refused(onnx):
+    wide = ("n", 70_000)
+    for wrong in (
+        {"nodes": SIGMOID, "shapes": (("n", "m"), ("n", 2))},
+        {"nodes": SIGMOID, "shapes": (("n", 3, 2), ("n", 3, 2))},
+        {"nodes": SIGMOID, "shapes": (wide, wide), "percentile": 50},
+        {"nodes": [("Cast", ["x"], "y", {"to": 11})], "types": (1, 11)},
+        {"nodes": [("Cast", ["x"], "y", {"to": 1})], "types": (10, 1)},
+    ):
+        with pytest.raises(fh.EncoderError, match=r"^made\.onnx: not a usable encoder: "):
+            Encoder(sealed(onnx, **wrong), "made.onnx")
+
+
+def test_networks_that_fail_when_they_run(onnx):
+    summed = [("ReduceSum", ["x", "axes"], "y", {"keepdims": 1})]
+    with pytest.raises(fh.EncoderError, match=r"the network makes \(1, 2\) of \(3, 2\)"):
+        Encoder(sealed(onnx, summed, constants=[("axes", [0])]), "made.onnx").encode_inputs(np.ones((3, 2), "f4"))
+    reshaped = [("Reshape", ["x", "shape"], "h", {}), ("Sigmoid", ["h"], "y", {})]
+    with pytest.raises(fh.EncoderError, match="the network failed: "):
+        Encoder(sealed(onnx, reshaped, constants=[("shape", [5, 2])]), "made.onnx").encode_inputs(np.ones((3, 2), "f4"))
+
+
+@pytest.mark.parametrize("name", ["solar", "solar-paper"])
+def test_a_wrong_instruction_set_is_not_the_files_fault(name, monkeypatch):
+    monkeypatch.setenv("FASTHASH_SIMD", "mmx")
+    with pytest.raises(fh.FastHashError, match=r"^FASTHASH_SIMD: 'mmx'"):
+        fh.load_encoder(name)
+
+
+@pytest.mark.parametrize("name", ["solar", "solar-paper"])
+@pytest.mark.parametrize("change", [
+    lambda rows: rows.astype(float), lambda rows: rows.astype(">f4"), lambda rows: rows[0], lambda rows: rows[:, :-1],
+    lambda rows: rows[:, None], lambda rows: rows.tolist(), lambda _: np.float32(1),
+])  # fmt: skip
+def test_inputs_of_a_wrong_kind_are_refused(name, change):
+    row = {"solar": (64, 64), "solar-paper": (400,)}[name]
+    encoder, rows = fh.load_encoder(name), np.ones((3, *row), np.float32)
+    wanted = r"^inputs: expected float32 \(n, " + ", ".join(map(str, row))
+    for progress in (None, print):
+        with pytest.raises(fh.ArgumentError, match=wanted):
+            encoder.encode_inputs(change(rows), progress=progress if np.ndim(change(rows)) else None)
+    assert encoder.encode_inputs(rows[:0], progress=print).shape == (0, encoder.dim)
+    assert encoder.encode_inputs(rows[:0]).shape == (0, encoder.dim)
+
+
+def test_progress_counts_every_row_in_order_on_any_number_of_threads():
+    encoder = fh.load_encoder("solar-paper")
+    rows, told = np.ones((1000, 400), np.float32), []
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        encoder.encode_inputs(rows, 4, lambda *done: told.append(done))
+    finally:
+        sys.setswitchinterval(interval)
+    assert told == [(min(done, 1000), 1000) for done in range(192, 1153, 192)]
 
 
 @pytest.mark.parametrize("name", fh.shipped_encoders())

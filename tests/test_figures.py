@@ -149,5 +149,12 @@ def test_of_a_command_that_fails_nothing_is_kept(command, tmp_path, monkeypatch)
     assert not (tmp_path / "results").exists()
 
 
+def test_an_output_is_kept_under_a_name(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["store", "--command", "echo 1"])
+    with pytest.raises(SystemExit, match="2"):
+        store.main()
+    assert "--command needs a NAME" in capsys.readouterr().err
+
+
 def test_numbers_are_those_of_values_and_of_text():
     assert list(numbers({"a": [1, 2.5], "b": {"c": "1,234 of .5 (0.25 to 3)"}})) == [1, 2.5, 1234, 0.5, 0.25, 3]

@@ -207,7 +207,9 @@ def test_the_smallest_inputs_make_pictures(tmp_path):
 
 def test_a_training_without_judgements_is_one_chart(tmp_path):
     training_curves(TRAINING, tmp_path / "two.png")
-    training_curves({"losses": TRAINING["losses"]}, tmp_path / "one.png")
+    training_curves({"losses": TRAINING["losses"], "held_out": None}, tmp_path / "one.png")
+    training_curves({**TRAINING, "held_out": None}, tmp_path / "without chance.png")
+    assert pixels(tmp_path / "without chance.png").shape == pixels(tmp_path / "two.png").shape
     two, one = pixels(tmp_path / "two.png"), pixels(tmp_path / "one.png")
     assert one.shape[0] == two.shape[0]
     assert one.shape[1] < two.shape[1]
