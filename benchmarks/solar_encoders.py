@@ -1,6 +1,7 @@
 """How well the solar encoders retrieve: the tables of their cards and of docs/evaluation.md, as Markdown.
 
     python -m benchmarks.solar_encoders years sim2011 sim2014 sim2016   # simulated frames, each folder an archive
+    python -m benchmarks.solar_encoders seed_2 sim2011 sim2014 sim2016  # the same by solar-seed-2.onnx, of seed 2
     python -m benchmarks.solar_encoders models g2012.txt g2015.txt      # two field models that are not the simulator's
     python -m benchmarks.solar_encoders suns                            # ten simulated Suns: how far apart they are
     python -m benchmarks.solar_encoders ties FRAMES                     # what the order of equal distances does
@@ -59,10 +60,10 @@ def head(*cells: str) -> Iterator[str]:
     yield "|" + "---|" * len(cells)
 
 
-def years(folders: list[str]) -> Iterator[str]:
+def years(folders: list[str], encoders: Iterable[str] = ("solar", "solar-paper")) -> Iterator[str]:
     yield from head("frames", "", "precision", "within 6 h excluded", "chance")
     for folder in folders:
-        times, found = representations(folder, ("solar", "solar-paper"))
+        times, found = representations(folder, encoders)
         for name, vectors, metric in found[:3]:
             yield row(f"from {times.min().astype('M8[D]')}", name, *window(vectors, times, metric))
 
@@ -157,7 +158,12 @@ def classes(folders: list[str]) -> Iterator[str]:
     yield from (row(name, *cells) for name, cells in table.items())
 
 
-TABLES = {each.__name__: each for each in (years, models, suns, ties, classes)}
+def seed_2(folders: list[str]) -> Iterator[str]:
+    """The years once more, by solar-seed-2.onnx: `make solar` with another seed."""
+    yield from years(folders, ["solar-seed-2.onnx"])
+
+
+TABLES = {each.__name__: each for each in (years, seed_2, models, suns, ties, classes)}
 
 
 def main() -> None:
