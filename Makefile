@@ -34,7 +34,6 @@ test: install
 
 bench: install
 	$(BIN)/python -m pytest benchmarks -o python_files='bench_*.py' -m 'not large' --store
-
 	$(BIN)/python -m benchmarks.tables
 	$(BIN)/python -m benchmarks.plots
 
@@ -83,10 +82,11 @@ solar-paper: install
 	$(BIN)/fasthash train solar build/solar-paper -o fasthash/encoders/solar-paper.onnx --preset paper --epochs 40 \
 	    --seed 1 --data '730 days from 2011-06-01, every 4 h, 256 x 256, simulated by fasthash, seed 1'
 
-# How the shipped encoder solar was made: 160 simulated Suns, each of its own field model, 120 days every 3 h.
+# How the shipped encoder solar was made: 160 simulated Suns, each of its own field model, 120 days every 3 h. On one
+# thread, since another number of them gives another network.
 solar: build/solar-worlds
 	$(BIN)/fasthash train solar build/solar-worlds -o fasthash/encoders/solar.onnx --preset best --epochs 12 \
-	    --seed 1 --data '160 worlds of 120 days, every 3 h, simulated by fasthash.solar.worlds, seed 1'
+	    --seed 1 --threads 1 --data '160 worlds of 120 days, every 3 h, simulated by fasthash.solar.worlds, seed 1'
 
 # How the shipped encoders radio and radio-8 were made, from data.zip (fasthash fetch radio $(RADIO)) and the second set
 # of labels, griese.zip (docs/radio.md says what it is).

@@ -81,6 +81,9 @@ def test_a_training_that_was_stopped_ends_as_if_it_had_not_been(data, training, 
         assert torch.equal(values, again.network.state_dict()[name])
     with pytest.raises(fh.ArgumentError, match="another training"):
         metric_learning.train(*data, steps=6, seed=2, checkpoint=tmp_path / "kept", num_threads=1)
+    monkeypatch.setattr(metric_learning, "PACE", 1.0)
+    with pytest.raises(fh.ArgumentError, match="another training"):
+        metric_learning.train(*data, steps=6, seed=1, checkpoint=tmp_path / "kept", num_threads=1)
 
 
 def test_a_damaged_checkpoint_is_named(data, tmp_path):

@@ -342,7 +342,8 @@ def train(
         scale = torch.nn.ParameterList([torch.zeros(())])
         groups = [{"params": net.parameters(), "weight_decay": 1e-2}, {"params": scale, "weight_decay": 0.0}]
         optimiser = torch.optim.AdamW(groups, lr=LEARNING_RATE)
-        settings = {"seed": seed, "steps": steps, "data": data_digest(maps, times)}
+        recipe = [FLOATS, BITS, BLUR, FAR_HOURS, FAR_WEIGHT, BITS_A_DAY, PACE, PACE_AFTER]
+        settings = {"seed": seed, "steps": steps, "data": data_digest(maps, times), "recipe": recipe}
         parts = {"network": net, "scale": scale, "optimiser": optimiser}
         losses = resume(checkpoint, settings, parts)
         for step in range(len(losses), steps):
