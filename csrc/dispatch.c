@@ -1,6 +1,8 @@
 /* Which instruction sets this host can run, asked when it runs: one build serves every host of an architecture. */
 #include "hamming.h"
 
+int hamming_asks_ahead = 1;
+
 /* __builtin_cpu_supports asks the processor, and for AVX and AVX-512 also whether the operating system saves the
  * wider registers (XCR0). On AArch64 NEON is part of the architecture: there is nothing to ask. */
 size_t hamming_available(const hamming_kernels *levels[HAMMING_MAX_LEVELS])
@@ -9,6 +11,7 @@ size_t hamming_available(const hamming_kernels *levels[HAMMING_MAX_LEVELS])
     levels[count++] = &hamming_scalar;
 #if defined(HAMMING_X86)
     __builtin_cpu_init();
+    hamming_asks_ahead = !__builtin_cpu_is("amdfam19h");
     const int popcnt = __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("popcnt");
     const int avx2 = popcnt && __builtin_cpu_supports("avx2");
     const int avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw");

@@ -53,9 +53,12 @@ TARGET static inline vector popcount_words(vector x)
     return _mm256_sad_epu8(popcount_bytes(x), _mm256_setzero_si256());
 }
 
+/* Compilers like to mix loads, and a processor reads ahead only where addresses rise; no load passes the empty asm. */
 TARGET static inline vector differing(const uint8_t *codes, vector wanted)
 {
-    return _mm256_xor_si256(load_vector(codes), wanted);
+    vector x = load_vector(codes);
+    __asm__ volatile("" : "+x"(x));
+    return _mm256_xor_si256(x, wanted);
 }
 
 TARGET static inline vector next_1(const uint8_t *codes, vector wanted)
@@ -66,9 +69,8 @@ TARGET static inline vector next_1(const uint8_t *codes, vector wanted)
 
 TARGET static inline vector next_4(const uint8_t *codes, vector wanted)
 {
-    const __m256i packed = _mm256_packus_epi32(popcount_32(differing(codes, wanted)),
-                                               popcount_32(differing(codes + 32, wanted)));
-    return _mm256_permute4x64_epi64(packed, 0xD8);
+    const vector a = popcount_32(differing(codes, wanted)), b = popcount_32(differing(codes + 32, wanted));
+    return _mm256_permute4x64_epi64(_mm256_packus_epi32(a, b), 0xD8);
 }
 
 /* Four sums of four are packed into 16-bit lanes, then put in order. */
@@ -92,16 +94,17 @@ TARGET static inline vector four_abreast(const uint8_t *codes, vector wanted)
     return _mm256_or_si256(sum, _mm256_slli_epi64(popcount_words(differing(codes + 96, wanted)), 48));
 }
 
-/* The sums of the two words in each half of a, then of b, half by half. */
-TARGET static inline vector add_words(vector a, vector b)
+/* The sums of the two words in each half of four vectors, then of the next four, half by half. */
+TARGET static inline vector halves_16(const uint8_t *codes, vector wanted)
 {
+    const vector a = four_abreast(codes, wanted), b = four_abreast(codes + 128, wanted);
     return _mm256_add_epi16(_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));
 }
 
 /* A vector is two codes, one in each half: the even codes' sums come to lie in one half, the odd ones' in the other. */
 TARGET static inline vector next_16(const uint8_t *codes, vector wanted)
 {
-    const __m256i sums = add_words(four_abreast(codes, wanted), four_abreast(codes + 128, wanted));
+    const __m256i sums = halves_16(codes, wanted);
     const __m128i even = _mm256_castsi256_si128(sums), odd = _mm256_extracti128_si256(sums, 1);
     return _mm256_setr_m128i(_mm_unpacklo_epi16(even, odd), _mm_unpackhi_epi16(even, odd));
 }
@@ -109,10 +112,8 @@ TARGET static inline vector next_16(const uint8_t *codes, vector wanted)
 /* A vector is a code: its four words are added up. */
 TARGET static inline vector next_32(const uint8_t *codes, vector wanted)
 {
-    const __m256i first = add_words(four_abreast(codes, wanted), four_abreast(codes + 128, wanted));
-    const __m256i second = add_words(four_abreast(codes + 256, wanted), four_abreast(codes + 384, wanted));
-    return _mm256_add_epi16(_mm256_permute2x128_si256(first, second, 0x20),
-                            _mm256_permute2x128_si256(first, second, 0x31));
+    const vector a = halves_16(codes, wanted), b = halves_16(codes + 256, wanted);
+    return _mm256_add_epi16(_mm256_permute2x128_si256(a, b, 0x20), _mm256_permute2x128_si256(a, b, 0x31));
 }
 
 TARGET static inline vector next_distances(const uint8_t *codes, vector wanted, size_t n_bytes)
@@ -172,6 +173,11 @@ TARGET static inline vector load_table(const uint8_t *bytes)
 TARGET static inline vector look_up(vector table, vector nibbles)
 {
     return _mm256_shuffle_epi8(table, nibbles);
+}
+
+TARGET static inline vector add_bytes(vector a, vector b)
+{
+    return _mm256_add_epi8(a, b);
 }
 
 TARGET static inline vector add_up_to_255(vector a, vector b)

@@ -47,33 +47,40 @@ TARGET static inline vector popcount_32(vector x)
 
 TARGET static inline vector popcount_words(vector x);
 
+/* Compilers like to mix loads, and a processor reads ahead only where addresses rise; no load passes the empty asm. */
 TARGET static inline vector differing(const uint8_t *codes, vector wanted)
 {
-    return _mm512_xor_si512(load_vector(codes), wanted);
+    vector x = load_vector(codes);
+    __asm__ volatile("" : "+v"(x));
+    return _mm512_xor_si512(x, wanted);
 }
 
-/* a0+a1, a2+a3, ... b6+b7: so words become codes of 16 bytes, those become codes of 32, and so on, in order. */
-TARGET static inline __m512i add_pairs(__m512i a, __m512i b)
+/* 32 words in 16-bit lanes: each quarter of the result has two of each of the four, in turn. */
+TARGET static inline vector pack_words(const vector eight[4])
 {
-    const __m512i even = _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14);
-    const __m512i odd = _mm512_setr_epi64(1, 3, 5, 7, 9, 11, 13, 15);
-    return _mm512_add_epi64(_mm512_permutex2var_epi64(a, even, b), _mm512_permutex2var_epi64(a, odd, b));
+    return _mm512_packus_epi32(_mm512_packus_epi32(eight[0], eight[1]), _mm512_packus_epi32(eight[2], eight[3]));
 }
 
-/* The distances of 8 neighbouring codes of 8, 16, 32 bytes, in words. */
-TARGET static inline vector eight_of_8(const uint8_t *codes, vector wanted)
+/* The distances of 32 neighbouring words. */
+TARGET static inline vector words_32(const uint8_t *codes, vector wanted)
 {
-    return popcount_words(differing(codes, wanted));
+    vector eight[4];
+    for (int j = 0; j < 4; j++)
+        eight[j] = popcount_words(differing(codes + 64 * j, wanted));
+    return pack_words(eight);
 }
 
-TARGET static inline vector eight_of_16(const uint8_t *codes, vector wanted)
+/* The distances of 16 neighbouring codes of 16 bytes, in 32-bit lanes. */
+TARGET static inline vector halves_16(const uint8_t *codes, vector wanted)
 {
-    return add_pairs(eight_of_8(codes, wanted), eight_of_8(codes + 64, wanted));
+    return _mm512_madd_epi16(words_32(codes, wanted), _mm512_set1_epi16(1));
 }
 
-TARGET static inline vector eight_of_32(const uint8_t *codes, vector wanted)
+/* The distances of 16 neighbouring codes of 32 bytes, in 32-bit lanes: their halves lie in neighbouring quarters. */
+TARGET static inline vector codes_16(const uint8_t *codes, vector wanted)
 {
-    return add_pairs(eight_of_16(codes, wanted), eight_of_16(codes + 128, wanted));
+    const vector a = halves_16(codes, wanted), b = halves_16(codes + 256, wanted);
+    return _mm512_add_epi32(_mm512_shuffle_i64x2(a, b, 0x88), _mm512_shuffle_i64x2(a, b, 0xDD));
 }
 
 /* Codes of more than 32 bytes: whole vectors, and a last one whose load touches no byte outside its mask. */
@@ -92,12 +99,17 @@ TARGET static inline void distances_wide(const uint8_t *query, const uint8_t *co
     }
 }
 
-/* 32 distances in words, packed into 16-bit lanes in order. */
-TARGET static inline vector pack_words(const vector eight[4])
+/* Where the distances of 32 codes stand after packing. */
+static const uint16_t ORDER_8[LANES] = {0, 1, 8,  9,  16, 17, 24, 25, 2, 3, 10, 11, 18, 19, 26, 27,
+                                        4, 5, 12, 13, 20, 21, 28, 29, 6, 7, 14, 15, 22, 23, 30, 31};
+static const uint16_t ORDER_16[LANES] = {0, 8,  16, 24, 1, 9,  17, 25, 2, 10, 18, 26, 3, 11, 19, 27,
+                                         4, 12, 20, 28, 5, 13, 21, 29, 6, 14, 22, 30, 7, 15, 23, 31};
+static const uint16_t ORDER_32[LANES] = {0, 8,  1, 9,  2, 10, 3, 11, 16, 24, 17, 25, 18, 26, 19, 27,
+                                         4, 12, 5, 13, 6, 14, 7, 15, 20, 28, 21, 29, 22, 30, 23, 31};
+
+TARGET static inline vector put_in_order(const uint16_t order[LANES], vector packed)
 {
-    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    return _mm512_permutexvar_epi32(order, _mm512_packus_epi32(_mm512_packus_epi32(eight[0], eight[1]),
-                                                               _mm512_packus_epi32(eight[2], eight[3])));
+    return _mm512_permutexvar_epi16(_mm512_loadu_si512(order), packed);
 }
 
 TARGET static inline vector next_1(const uint8_t *codes, vector wanted)
@@ -109,25 +121,32 @@ TARGET static inline vector next_1(const uint8_t *codes, vector wanted)
 TARGET static inline vector next_4(const uint8_t *codes, vector wanted)
 {
     const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
-    return _mm512_permutexvar_epi64(order, _mm512_packus_epi32(popcount_32(differing(codes, wanted)),
-                                                               popcount_32(differing(codes + 64, wanted))));
+    const vector a = popcount_32(differing(codes, wanted)), b = popcount_32(differing(codes + 64, wanted));
+    return _mm512_permutexvar_epi64(order, _mm512_packus_epi32(a, b));
+}
+
+TARGET static inline vector next_16(const uint8_t *codes, vector wanted)
+{
+    const vector a = halves_16(codes, wanted), b = halves_16(codes + 256, wanted);
+    return put_in_order(ORDER_16, _mm512_packus_epi32(a, b));
+}
+
+TARGET static inline vector next_32(const uint8_t *codes, vector wanted)
+{
+    const vector a = codes_16(codes, wanted), b = codes_16(codes + 512, wanted);
+    return put_in_order(ORDER_32, _mm512_packus_epi32(a, b));
 }
 
 TARGET static inline vector next_distances(const uint8_t *codes, vector wanted, size_t n_bytes)
 {
-    vector eight[4];
     switch (n_bytes) {
     case 1: return next_1(codes, wanted);
     case 2: return popcount_16(differing(codes, wanted));
     case 4: return next_4(codes, wanted);
+    case 8: return put_in_order(ORDER_8, words_32(codes, wanted));
+    case 16: return next_16(codes, wanted);
+    default: return next_32(codes, wanted);
     }
-    for (int j = 0; j < 4; j++) {
-        const uint8_t *at = codes + 8 * j * n_bytes;
-        eight[j] = n_bytes == 8    ? eight_of_8(at, wanted)
-                   : n_bytes == 16 ? eight_of_16(at, wanted)
-                                   : eight_of_32(at, wanted);
-    }
-    return pack_words(eight);
 }
 
 TARGET static inline uint64_t less_64(const vector distances[2], unsigned limit)
@@ -152,6 +171,11 @@ TARGET static inline vector load_table(const uint8_t *bytes)
 TARGET static inline vector look_up(vector table, vector nibbles)
 {
     return _mm512_shuffle_epi8(table, nibbles);
+}
+
+TARGET static inline vector add_bytes(vector a, vector b)
+{
+    return _mm512_add_epi8(a, b);
 }
 
 TARGET static inline vector add_up_to_255(vector a, vector b)

@@ -2,10 +2,12 @@
 
 #define AHEAD (1 << 14) /* bytes: measured, for one query and codes in memory */
 
-/* Processors read ahead by themselves, but not far enough to keep the memory busy, and never past a page. The address
- * may lie beyond the codes, where asking does nothing. */
+/* Most processors read ahead by themselves, but not far enough to keep the memory busy, and never past a page. The
+ * address may lie beyond the codes, where asking does nothing. */
 TARGET static inline void read_ahead(const uint8_t *codes, size_t bytes)
 {
+    if (!hamming_asks_ahead)
+        return;
     for (size_t at = 0; at < bytes; at += 64)
         __builtin_prefetch((const void *)((uintptr_t)codes + AHEAD + at));
 }

@@ -6,7 +6,8 @@
  * Andre, Kermarrec and Le Scouarnec, "Cache locality is not enough", VLDB 2015.)
  *
  * Sums are bytes that stop at 255, so they tell what is nearer than a limit of up to 255, which is any limit for codes
- * of up to 31 bytes.
+ * of up to 31 bytes. Those of codes of up to 32 bytes are plain, which is faster: they fail at 256 only, which becomes
+ * 0, and a code taken for near is but measured in vain.
  *
  * The file that includes this has defined
  *
@@ -14,7 +15,7 @@
  *     load_vector(bytes), zero_vector()
  *     load_table(bytes)                 16 bytes, repeated all over a vector
  *     look_up(table, nibbles)           table[nibble] of each byte
- *     add_up_to_255(a, b)               of bytes
+ *     add_bytes(a, b), add_up_to_255(a, b)
  *     less_bytes(sums, limit)           bit i tells whether byte i is less than limit
  */
 #define NIBBLE_GROUP (4 * sizeof(vector)) /* codes whose sums are kept in registers together */
@@ -77,8 +78,13 @@ static const uint8_t apart[16][16] = {
     APART(8), APART(9), APART(10), APART(11), APART(12), APART(13), APART(14), APART(15),
 };
 
-TARGET static inline uint64_t nibbles_nearer(const uint8_t *query, const uint8_t *tile, size_t count, size_t n_bytes,
-                                             unsigned limit, uint64_t *near)
+TARGET static inline vector add_to(vector sum, vector more, int plain)
+{
+    return plain ? add_bytes(sum, more) : add_up_to_255(sum, more);
+}
+
+TARGET static inline uint64_t nibble_sums(const uint8_t *query, const uint8_t *tile, size_t count, size_t n_bytes,
+                                          unsigned limit, uint64_t *near, int plain)
 {
     const unsigned below = limit < UINT8_MAX ? limit : UINT8_MAX;
     uint64_t any = 0;
@@ -88,9 +94,9 @@ TARGET static inline uint64_t nibbles_nearer(const uint8_t *query, const uint8_t
             const uint8_t *row = tile + 2 * b * NIBBLE_GROUP;
             const vector low = load_table(apart[query[b] & 15]), high = load_table(apart[query[b] >> 4]);
             for (size_t j = 0; j < 4; j++)
-                sums[j] = add_up_to_255(sums[j], look_up(low, load_vector(row + j * sizeof(vector))));
+                sums[j] = add_to(sums[j], look_up(low, load_vector(row + j * sizeof(vector))), plain);
             for (size_t j = 0; j < 4; j++)
-                sums[j] = add_up_to_255(sums[j], look_up(high, load_vector(row + NIBBLE_GROUP + j * sizeof(vector))));
+                sums[j] = add_to(sums[j], look_up(high, load_vector(row + NIBBLE_GROUP + j * sizeof(vector))), plain);
         }
         uint64_t *bits = near + start / 64;
         memset(bits, 0, NIBBLE_GROUP / 8);
@@ -101,4 +107,11 @@ TARGET static inline uint64_t nibbles_nearer(const uint8_t *query, const uint8_t
     }
     near[(count - 1) / 64] &= first_bits((count - 1) % 64 + 1); /* the last group may hold fewer codes than it has room for */
     return any;
+}
+
+TARGET static inline uint64_t nibbles_nearer(const uint8_t *query, const uint8_t *tile, size_t count, size_t n_bytes,
+                                             unsigned limit, uint64_t *near)
+{
+    return n_bytes <= 32 ? nibble_sums(query, tile, count, n_bytes, limit, near, 1)
+                         : nibble_sums(query, tile, count, n_bytes, limit, near, 0);
 }

@@ -172,8 +172,8 @@ def test_every_length():
 @pytest.mark.parametrize("n_bits", [248, 256, 264, 512])
 @pytest.mark.parametrize("nearest", [1, 200, 247])
 def test_limits_about_255(n_bits, nearest):
-    """The sums of bytes that many queries are given stop at 255: codes come nearer and nearer, past it."""
-    apart = np.linspace(n_bits, nearest, 3000).astype(int)
+    """The sums of bytes that many queries are given stop at 255 or begin anew: codes come nearer, past it, then go."""
+    apart = np.append(np.linspace(n_bits, nearest, 3000), [n_bits] * 9).astype(int)
     codes = pack_bits(np.arange(n_bits) < apart[:, None])
     queries = np.zeros((8, codes.shape[1]), np.uint8)
     queries[::2, -1] = 255
