@@ -85,8 +85,9 @@ class Graph:
     ) -> tuple[NDArray[np.uint64], Ints]:
         """Keys (n_queries, k) of the nearest that the graph, of k nodes or more, leads to or does not hold; and which
         queries they are not to be trusted for."""
-        level, code, tail = level_in_use(), METRIC_CODES[self.metric], np.arange(self.n_rows, len(vectors))
-        extra = np.concatenate([self.outside, tail]) if len(tail) else self.outside
+        level, code, extra = level_in_use(), METRIC_CODES[self.metric], self.outside
+        if self.n_rows < len(vectors):
+            extra = np.concatenate([extra, np.arange(self.n_rows, len(vectors))])
         keys = np.empty((len(queries), k), np.uint64)
         shares = max(1, min(threads, len(queries) // _WORTH_A_THREAD))
 

@@ -19,6 +19,8 @@ def map_jobs(work: Callable[[J], R], jobs: Sequence[J], threads: int) -> list[R]
     job, and a core that is slow or late then does fewer. The threads live as long as the call, so a fork meets none.
     Where the system gives fewer threads, those do it all.
     """
+    if threads <= 1 or len(jobs) <= 1:
+        return [work(job) for job in jobs]
     results: list[Any] = [None] * len(jobs)
     errors: dict[int, BaseException] = {}
     waiting = iter(enumerate(jobs))

@@ -63,4 +63,4 @@ def within(query: Floats, vectors: Floats, metric: str, radius: np.float32, thre
 
 def decode(keys: Keys) -> Hits:
     """The distances, float32, and the rows, int64, of keys: both have their shape."""
-    return (keys >> _ROW_SHIFT).astype(np.uint32).view(np.float32), (keys & _ROW_MASK).astype(np.int64)
+    return (keys >> _ROW_SHIFT).astype(np.uint32).view(np.float32), (keys & _ROW_MASK).view(np.int64)
