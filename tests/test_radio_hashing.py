@@ -28,7 +28,7 @@ def data(galaxies):
 
 @pytest.fixture(scope="module")
 def training(data):
-    return hashing.train(*data, n_bits=12, epochs=3, seed=1, num_threads=1)
+    return hashing.train(*data, epochs=3, seed=1, num_threads=1)
 
 
 @pytest.mark.parametrize("n_bits", [4, 8, 12, 16, 32, 64, 128])
@@ -41,6 +41,24 @@ def test_codes_of_classes_are_as_far_apart_as_can_be(n_bits):
     assert distances.sum() == 4 * n_bits  # Plotkin: no four words have more
     assert np.ptp(distances) <= 1
     assert np.abs(codes.sum(axis=1)).max() <= 3
+
+
+@pytest.mark.parametrize("n_bits", [4, 8, 12, 16, 50, 64, 256])
+def test_bits_are_the_class_codes_and_tell_how_sure(n_bits):
+    weights, offsets = hashing.to_bits(n_bits)
+    codes = hashing.class_codes(n_bits)
+    assert (np.sign(hashing.class_codes(hashing.LEARNT) @ weights.T + offsets) == codes).all()
+    # As numbers go from one class to the next, bits change one after another, half of them on either side of 0.
+    first, last = hashing.class_codes(hashing.LEARNT)[:2]
+    steps = np.linspace(0, 1, 2001)[:, None]
+    bits = ((1 - steps) * first + steps * last) @ weights.T + offsets > 0
+    changes = (bits != bits[0]).sum(axis=1)
+    apart = (codes[0] != codes[1]).sum()
+    assert (changes[0], changes[-1]) == (0, apart)
+    assert (np.diff(changes) >= 0).all()
+    assert abs(changes[999] - apart / 2) <= 1
+    within = np.abs(1 - 2 * steps[:, 0]) <= hashing.LEVEL
+    assert (changes[within][0], changes[within][-1]) == (0, apart)
 
 
 def test_what_training_sees_is_what_the_front_end_gives(galaxies, data):
@@ -60,9 +78,11 @@ def test_augmented_images_are_images(data):
 
 
 def test_torch_and_onnx_agree(galaxies, training, tmp_path):
-    encoder = hashing.export(tmp_path / "best.onnx", training, "best", "simulated", {"map": 0.5})
+    encoder = hashing.export(tmp_path / "best.onnx", training, "best", "simulated", 12, {"map": 0.5})
     images, _, _ = describe_set(galaxies, encoder.front_end)
-    np.testing.assert_allclose(encoder.encode_inputs(images), hashing.hashes_of(training.network, images), atol=1e-4)
+    weights, offsets = hashing.to_bits(12)
+    expected = hashing.hashes_of(training.network, images) @ weights.T + offsets
+    np.testing.assert_allclose(encoder.encode_inputs(images), expected, atol=1e-4)
     assert (tmp_path / "best.onnx").stat().st_size < 5 * 2**20
     loaded = fh.load_encoder(tmp_path / "best.onnx")
     hashes = loaded.encode(galaxies.images[:4])
@@ -82,7 +102,7 @@ def test_quarter_turns_change_nothing(galaxies, training):
 
 
 def test_the_network_learns(data):
-    training = hashing.train(*data, n_bits=16, epochs=12, seed=0, num_threads=1)
+    training = hashing.train(*data, epochs=12, seed=0, num_threads=1)
     assert len(training.losses) == 12
     assert training.losses[-1] < 0.9 * training.losses[0]
 
@@ -95,18 +115,18 @@ def test_a_training_that_was_stopped_ends_as_if_it_had_not_been(data, training, 
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        hashing.train(*data, n_bits=12, epochs=3, seed=1, progress=stop, checkpoint=checkpoint, num_threads=1)
+        hashing.train(*data, epochs=3, seed=1, progress=stop, checkpoint=checkpoint, num_threads=1)
     shutil.copy(checkpoint, tmp_path / "kept")
     epochs = []
-    again = hashing.train(*data, 12, 3, 1, lambda *done: epochs.append(done[0]), checkpoint=checkpoint, num_threads=1)
+    again = hashing.train(*data, 3, 1, lambda *done: epochs.append(done[0]), checkpoint=checkpoint, num_threads=1)
     assert epochs == [3]
     assert again.losses == training.losses
     for one, other in zip(training.network.parameters(), again.network.parameters(), strict=True):
         assert torch.equal(one, other)
     with pytest.raises(fh.ArgumentError, match="of another training"):
-        hashing.train(*data, n_bits=16, epochs=3, seed=1, checkpoint=tmp_path / "kept", num_threads=1)
+        hashing.train(*data, epochs=3, seed=2, checkpoint=tmp_path / "kept", num_threads=1)
     with pytest.raises(fh.ArgumentError, match="of another training"):  # the same images with other labels
-        hashing.train(data[0], data[1][::-1], 12, 3, 1, checkpoint=tmp_path / "kept", num_threads=1)
+        hashing.train(data[0], data[1][::-1], 3, 1, checkpoint=tmp_path / "kept", num_threads=1)
 
 
 def test_a_damaged_checkpoint_is_named(data, tmp_path):
@@ -130,7 +150,14 @@ def test_wrong_arguments_are_refused(data, change, message):
         hashing.train(*change(*data), epochs=1)
 
 
-@pytest.mark.parametrize("name", ["n_bits", "epochs", "seed"])
+@pytest.mark.parametrize("n_bits", [-1, 3, 257])
+def test_codes_too_short_or_long_are_refused(n_bits, training, tmp_path):
+    with pytest.raises(fh.ArgumentError, match="n_bits"):
+        hashing.export(tmp_path / "e.onnx", training, "e", "simulated", n_bits)
+    assert not (tmp_path / "e.onnx").exists()
+
+
+@pytest.mark.parametrize("name", ["epochs", "seed"])
 def test_numbers_out_of_range_are_refused(data, name):
     with pytest.raises(fh.ArgumentError, match=name):
         hashing.train(*data, **{"epochs": 1, name: -1})

@@ -190,7 +190,6 @@ def _train_best(args: argparse.Namespace) -> None:
     training = hashing.train(
         fields,
         labels,
-        hashing.N_BITS if args.bits is None else args.bits,
         hashing.EPOCHS if args.epochs is None else args.epochs,
         args.seed,
         _show_judged(Progress("trained")),
@@ -199,7 +198,8 @@ def _train_best(args: argparse.Namespace) -> None:
         held_out=None if held_out is None else _to_judge(held_out, known, args),
         patience=args.patience,
     )
-    encoder = hashing.export(args.output, training, Path(args.output).stem, _data(args))
+    n_bits = hashing.N_BITS if args.bits is None else args.bits
+    encoder = hashing.export(args.output, training, Path(args.output).stem, _data(args), n_bits)
     print(
         f"{args.output}: preset best, {encoder.n_bits} bits, {len(fields)} images, {training.epochs} epochs, "
         f"those of epoch {training.kept} kept, loss {training.losses[-1]:.4f}"
@@ -207,7 +207,7 @@ def _train_best(args: argparse.Namespace) -> None:
     if held_out is not None:
         report = _rank(encoder, held_out, known, args)
         about = {"n_query": report.n_query, "map": report.map, "chance": report.chance}
-        encoder = hashing.export(args.output, training, encoder.name, _data(args), held_out=about)
+        encoder = hashing.export(args.output, training, encoder.name, _data(args), n_bits, about)
         print(_held_out_line(report))
     _draw_curves(encoder, args)
     checkpoint.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
 """Training of the best radio encoders: deep supervised hashing towards one code for each class.
 
-A small convolutional network learns n_bits numbers whose signs are the bits. Each class has a code of its own, all of
+A small convolutional network learns 64 numbers, of which the bits are made. Each class has a code of its own, all of
 them equally far apart (Yuan et al., "Central similarity quantization", CVPR 2020, arXiv 1908.00347), and a galaxy's
 numbers are drawn to the code of its class: a softmax over the cosines between numbers and codes, with a margin (Hoe et
 al., "One loss for all: deep hashing with a single cosine similarity based learning objective", NeurIPS 2021, arXiv
@@ -8,7 +8,8 @@ al., "One loss for all: deep hashing with a single cosine similarity based learn
 codes given beforehand need no search for hard triplets, and the reference images end up pure.
 
 The radio sky has no up: views are turned by any angle while training, and the encoder averages four of them, a quarter
-turn apart. Images kept out say which epoch's weights are the best. docs/radio.md says what each part gives.
+turn apart. Images kept out say which epoch's weights are the best. Codes of all lengths come out of one training: see
+`to_bits`. docs/radio.md says what each part gives.
 """
 
 import copy
@@ -40,6 +41,8 @@ from fasthash.radio.dataset import CLASSES
 from fasthash.radio.early_stopping import EVERY, EarlyStopping, HeldOut, Judgement
 
 N_BITS, EPOCHS = 64, 400
+LEARNT = 64  # numbers that the network learns, drawn to +1 and -1
+LEVEL = 0.15  # of bits: how far from 0 their levels may lie
 SIZE = 64  # pixels a side of what the network sees
 CROP = 90  # pixels of FIRST that it covers
 FIELD = 128  # pixels of FIRST a side that training takes, so that a square may be turned in it
@@ -62,7 +65,7 @@ class Training:
     losses : the mean loss of each epoch
     judgements : those of early stopping, none without held-out images
     kept : the epoch after which the network had these weights
-    n_bits, seed : int
+    seed : int
     images : how many were learnt from
     """
 
@@ -70,7 +73,6 @@ class Training:
     losses: list[float]
     judgements: list[Judgement]
     kept: int
-    n_bits: int
     seed: int
     images: int
 
@@ -79,20 +81,43 @@ class Training:
         return len(self.losses)
 
 
+PARTED = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]], np.float32)  # four classes, two and two
+
+
+def _ways(n_bits: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Which column of PARTED each bit tells, and its sign: every other round of three is negated, so that codes have
+    about as many ones as zeros."""
+    i = np.arange(n_bits)
+    return i % 3, np.where(i // 3 % 2, np.float32(-1), np.float32(1))
+
+
 def class_codes(n_bits: int) -> NDArray[np.float32]:
     """The code of each class, +1 and -1, float32 (4, n_bits).
 
     Four classes fall into two and two in three ways, and each bit tells one of them: so any two classes differ in two
-    thirds of the bits, as many as can be. Every other round of three is negated, so that codes
-    have about as many ones as zeros.
+    thirds of the bits, as many as can be.
     """
-    pairs = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]], np.float32)
-    rounds = -(-n_bits // 3)
-    return np.concatenate([pairs * (-1) ** i for i in range(rounds)], axis=1)[:, :n_bits]
+    way, sign = _ways(n_bits)
+    return PARTED[:, way] * sign
 
 
-def network(n_bits: int) -> Any:
-    """The untrained torch network: images (n, 64, 64) in [0, 1], as the front end gives them, to hashes (n, n_bits)."""
+def to_bits(n_bits: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The weights (n_bits, 64) and offsets (n_bits,) that make the bits of a code, by their signs, of what is learnt.
+
+    The numbers are some twenty noisy answers to each of three questions. Their mean is a better answer than any, and
+    the bits that ask the same question cut it at levels of their own, evenly spread between -0.15 and 0.15: so a code
+    tells doubtful galaxies from clear ones, and eight bits are nearly as good as many.
+    """
+    (way, sign), (learnt_way, learnt_sign) = _ways(n_bits), _ways(LEARNT)
+    alike = way[:, np.newaxis] == learnt_way
+    weights = sign[:, np.newaxis] * learnt_sign * alike / alike.sum(axis=1, keepdims=True)
+    rank, alike_bits = np.arange(n_bits) // 3, (way[:, np.newaxis] == way).sum(axis=1)
+    levels = LEVEL * (2 * (rank + 1) / (alike_bits + 1) - 1)
+    return weights.astype(np.float32), (-sign * levels).astype(np.float32)
+
+
+def network() -> Any:
+    """The untrained torch network: images (n, 64, 64) in [0, 1], as the front end gives them, to LEARNT numbers."""
     torch = import_torch()
     nn = torch.nn
 
@@ -108,7 +133,7 @@ def network(n_bits: int) -> Any:
             self.features = nn.Sequential(*steps)
             pooled = 2 * CHANNELS[-1]
             self.hash = nn.Sequential(
-                nn.Dropout(DROPOUT), nn.Linear(pooled, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, n_bits)
+                nn.Dropout(DROPOUT), nn.Linear(pooled, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, LEARNT)
             )
 
         def forward(self, images: Any) -> Any:
@@ -124,6 +149,19 @@ def network(n_bits: int) -> Any:
             return self.hash(torch.cat([features.mean((2, 3)), features.amax((2, 3))], 1))
 
     return Network().to(memory_format=torch.channels_last)
+
+
+def with_bits(net: Any, n_bits: int) -> Any:
+    """A copy of the network whose outputs (n, n_bits) are the bits by their signs."""
+    torch = import_torch()
+    weights, offsets = (torch.from_numpy(each) for each in to_bits(n_bits))
+    short = copy.deepcopy(net).eval()
+    learnt, bits = short.hash[-1], torch.nn.Linear(HIDDEN, n_bits)
+    with torch.no_grad():
+        bits.weight.copy_(weights @ learnt.weight)
+        bits.bias.copy_(weights @ learnt.bias + offsets)
+    short.hash[-1] = bits
+    return short
 
 
 def _quarter_turns(images: Any) -> list[Any]:
@@ -189,7 +227,6 @@ def _draw(labels: NDArray[np.int64], count: int, rng: np.random.Generator) -> ND
 def train(
     fields: NDArray[np.float32],
     labels: NDArray[np.int64],
-    n_bits: int = N_BITS,
     epochs: int = EPOCHS,
     seed: int = 0,
     progress: Callable[[int, int, float, Judgement | None], None] | None = None,
@@ -207,7 +244,7 @@ def train(
         What `field_front_end` makes of the images.
     labels : int64 array (n,)
         Positions in CLASSES; every class is there.
-    n_bits, epochs, seed : int
+    epochs, seed : int
         The same seed, data, threads and machine give the same network.
     progress : callable(epoch, epochs, loss, judgement), optional
         The judgement is the last one, None before the first.
@@ -228,12 +265,11 @@ def train(
     """
     torch = import_torch()
     _check(fields, labels)
-    check_int("n_bits", n_bits, 4, 256)
     check_int("epochs", epochs, 1)
     check_int("seed", seed, 0)
-    settings = {"seed": seed, "epochs": epochs, "bits": n_bits, "data": data_digest(fields, labels)}
+    settings = {"seed": seed, "epochs": epochs, "data": data_digest(fields, labels)}
     with reproducible(torch, seed, check_threads(num_threads)):
-        run = _Run(fields, labels, n_bits, epochs, seed)
+        run = _Run(fields, labels, epochs, seed)
         parts = {"network": run.net, "average": run.average, "optimiser": run.optimiser}
         stopping = _early_stopping(run, held_out, patience)
         if stopping:
@@ -249,8 +285,8 @@ def train(
             if progress is not None:
                 progress(len(losses), epochs, losses[-1], stopping.last if stopping else None)
     if stopping:
-        return Training(stopping.best, losses, stopping.judgements, stopping.kept, n_bits, seed, len(fields))
-    return Training(run.average, losses, [], len(losses), n_bits, seed, len(fields))
+        return Training(stopping.best, losses, stopping.judgements, stopping.kept, seed, len(fields))
+    return Training(run.average, losses, [], len(losses), seed, len(fields))
 
 
 def default_patience(epochs: int) -> int:
@@ -281,13 +317,11 @@ def _early_stopping(run: "_Run", held_out: HeldOut | None, patience: int | None)
 class _Run:
     """A training under way: the network, the average of its last weights, the optimiser, and what is learnt."""
 
-    def __init__(
-        self, fields: NDArray[np.float32], labels: NDArray[np.int64], n_bits: int, epochs: int, seed: int
-    ) -> None:
+    def __init__(self, fields: NDArray[np.float32], labels: NDArray[np.int64], epochs: int, seed: int) -> None:
         torch = import_torch()
         self.fields, self.labels, self.epochs, self.seed = fields, labels, epochs, seed
-        self.codes = torch.from_numpy(class_codes(n_bits))
-        self.net = network(n_bits)
+        self.codes = torch.from_numpy(class_codes(LEARNT))
+        self.net = network()
         self.average = copy.deepcopy(self.net).eval()
         self.optimiser = torch.optim.AdamW(_groups(self.net), lr=LEARNING_RATE)
 
@@ -344,7 +378,7 @@ def _follow(torch: Any, average: Any, net: Any, keep: float) -> None:
 
 
 def hashes_of(net: Any, images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The torch network on images (n, 64, 64): float32 (n, n_bits). The oracle of the exported network."""
+    """What a torch network gives of images (n, 64, 64): float32 (n, any). The oracle of the exported network."""
     torch = import_torch()
     with torch.no_grad():
         blocks = [net(torch.from_numpy(images[i : i + 256])) for i in range(0, len(images), 256)]
@@ -360,14 +394,15 @@ def export(
     training: Training,
     name: str,
     data: str,
+    n_bits: int = N_BITS,
     held_out: Mapping[str, float] | None = None,
 ) -> Encoder:
-    """Write the network as ONNX: images (n, 64, 64) to hashes (n, n_bits), whose signs are the bits.
+    """Write the network as ONNX: images (n, 64, 64) to hashes (n, n_bits), whose signs are the bits (see `to_bits`).
 
     ``held_out``: what was measured on images that the training never saw, for the metadata. Returns the encoder as
-    loaded back from what was written.
+    loaded back from what was written. Raises ArgumentError for n_bits that are not 4 to 256.
     """
-    n_bits = training.n_bits
+    check_int("n_bits", n_bits, 4, 256)
     metadata = {
         "name": name,
         "preset": "best",
@@ -390,7 +425,7 @@ def export(
             "held_out": dict(held_out) if held_out else None,
         },
     }
-    return write_encoder(path, to_onnx(training.network, "images", (SIZE, SIZE)), metadata)
+    return write_encoder(path, to_onnx(with_bits(training.network, n_bits), "images", (SIZE, SIZE)), metadata)
 
 
 def _rounded(values: list[float]) -> list[float]:
