@@ -33,11 +33,14 @@ T = TypeVar("T")
 _FITS_SUFFIXES = (".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".fts.gz", ".fz")
 SUFFIXES = (*_FITS_SUFFIXES, ".jpg", ".jpeg", ".png", ".jp2", ".j2k", ".jpx", ".npy")
 
+_UNREAD = (".tif", ".tiff", ".gif", ".bmp", ".webp")  # pictures too, and missed where nobody says so
+
 _ZIP = ".zip"
 _HEAD = 16  # bytes that tell what a file is
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_PIECE = 2**15  # bytes unpacked at a time: those behind a member are copied, and there may be thousands of them
 _J2K_START = b"\xff\x4f\xff\x51"
+_JPEG_START, _PNG_START = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass(frozen=True)
@@ -177,7 +180,7 @@ def _is_input(path: str) -> bool:
 
 
 def _in_folder(folder: str, problems: list[str]) -> Iterator[str]:
-    found = False
+    found, unread = False, []
     before = len(problems)
 
     def note(error: OSError) -> None:
@@ -189,8 +192,17 @@ def _in_folder(folder: str, problems: list[str]) -> Iterator[str]:
             if is_image_name(name):
                 found = True
                 yield os.path.join(parent, name)
+            elif name.lower().endswith(_UNREAD):
+                unread.append(name)
+    _say_unread(folder, unread, problems)
     if not found and len(problems) == before:
         problems.append(f"{folder}: no images in this folder (looked for {', '.join(SUFFIXES)})")
+
+
+def _say_unread(where: str, names: list[str], problems: list[str]) -> None:
+    if names:
+        formats = ", ".join(sorted({os.path.splitext(name)[1].lower() for name in names}))
+        problems.append(f"{where}: {len(names)} pictures of a format that is not read ({formats})")
 
 
 def is_image_name(name: str) -> bool:
@@ -205,6 +217,7 @@ def _in_zip(path: str, problems: list[str]) -> Iterator[str]:
         problems.append(f"{path}: {error}")
         return
     found = [name for name in names if is_image_name(name.rpartition("/")[2]) and "__MACOSX/" not in name]
+    _say_unread(path, [name for name in names if name.lower().endswith(_UNREAD)], problems)
     if not found:
         problems.append(f"{path}: no images in this zip")
     for name in found:
@@ -419,7 +432,7 @@ def _decoder(data: bytes | bytearray) -> Callable[[Source, Limits], _Decoded]:
         return _read_fits
     if data.startswith(b"\x93NUMPY"):
         return _read_npy
-    if data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"\0\0\0\x0cjP  ", _J2K_START)):
+    if data.startswith((_JPEG_START, _PNG_START, b"\0\0\0\x0cjP  ", _J2K_START)):
         return _read_picture
     raise ReadError("neither FITS, JPEG, PNG, JPEG 2000 nor .npy")
 
@@ -463,9 +476,15 @@ def _read_picture(source: Source, limits: Limits) -> _Decoded:
 
 
 def _open_picture(data: bytes) -> Any:
-    from PIL import Image as Pillow
+    """By the reader of its format: Pillow's own `open` has one limit of pixels for the whole process, besides ours."""
+    from PIL import Jpeg2KImagePlugin, JpegImagePlugin, PngImagePlugin
 
-    return Pillow.open(io.BytesIO(data), formats=("JPEG", "PNG", "JPEG2000"))
+    read: Callable[[io.BytesIO], Any] = Jpeg2KImagePlugin.Jpeg2KImageFile
+    if data.startswith(_PNG_START):
+        read = PngImagePlugin.PngImageFile
+    elif data.startswith(_JPEG_START):
+        read = JpegImagePlugin.jpeg_factory
+    return read(io.BytesIO(data))
 
 
 def _check_picture(data: bytes, limits: Limits) -> None:

@@ -289,7 +289,7 @@ def hostile():
     yield "cut.jpg", good[: len(good) // 2], "damaged|truncated"
     yield "cmyk.jpg", bad_files.picture("JPEG", "CMYK"), "CMYK"
     yield "animated.png", moving.getvalue(), "animation"
-    yield "huge.png", bad_files.png(20_000, 20_000, b""), "400000000 pixels"
+    yield "huge.png", bad_files.png(20_000, 20_000, b""), r"20000 x 20000 pixels, over the limit of .*--max-pixels"
     yield "black.png", saved(np.zeros((150, 150), np.uint8), "PNG"), "nothing stands out"
     yield "all-nan.fits", bad_files.pixels(np.full((32, 32), np.nan)), "no valid pixel"
 

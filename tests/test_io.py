@@ -503,3 +503,26 @@ def test_real_files(real_solar, name, utc, size):
         assert 0.5 < np.isfinite(image.pixels).mean() < 0.8  # the disk
     else:
         np.testing.assert_array_equal(image.pixels, np.asarray(Pillow.open(real_solar / name).convert("L")))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "JPEG2000"])
+def test_the_limit_of_pixels_is_ours_alone(kind, save, monkeypatch):
+    path = save("x." + {"PNG": "png", "JPEG": "jpg", "JPEG2000": "jp2"}[kind], bad_files.picture(kind))
+    before = read_image(path).pixels
+    monkeypatch.setattr(Pillow, "MAX_IMAGE_PIXELS", 10)
+    np.testing.assert_array_equal(read_image(path).pixels, before)
+    with pytest.raises(ReadError, match="64 x 64 pixels, over the limit of 100 pixels"):
+        read_image(path, Limits(max_pixels=100))
+
+
+def test_pictures_that_are_not_read_are_named(tmp_path):
+    for name in ("a.tif", "b.GIF", "c.txt", "d.png"):
+        (tmp_path / name).write_bytes(b"")
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as file:
+        file.writestr("in/a.bmp", b"")
+    paths, problems = find_images([tmp_path, tmp_path / "z.zip"])
+    assert paths == [str(tmp_path / "d.png")]
+    assert problems[:2] == [
+        f"{tmp_path}: 2 pictures of a format that is not read (.gif, .tif)",
+        f"{tmp_path}/z.zip: 1 pictures of a format that is not read (.bmp)",
+    ]

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shutil
 import zipfile
 
 import numpy as np
@@ -119,6 +120,9 @@ def test_evaluate_radio_with_everything(folder, encoders, capsys, tmp_path):
     assert answer["n_query"] == 18
     assert [each["n_bits"] for each in answer["compared"]] == [8, 12, 8]
     assert answer["compared"][0]["map"] == answer["compared"][2]["map"] == answer["map"]
+    rest = answer["compared"][0]["without_duplicates"]
+    assert rest["map"] == answer["without_duplicates"]["map"] != answer["map"]
+    assert answer["compared"][0]["ci95"] == answer["ci95"]
     assert [each["percentile"] for each in answer["percentiles"]] == list(range(0, 101, 5))
     assert answer["percentiles"][10]["map"] == answer["map"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures.values())
@@ -129,6 +133,7 @@ def test_evaluate_radio_with_everything(folder, encoders, capsys, tmp_path):
         "Compact",
         "without the 3 queries",
         "2 of 8 bits: mean",
+        f"without duplicates mean {rest['map']:.3f}",
     ):
         assert wanted in text
 
@@ -176,6 +181,25 @@ def test_train_radio_by_preset_best(tmp_path, capsys):
     assert (status, "of valid" in text) == (0, False)
     about = fh.load_encoder(out).metadata["training"]
     assert (about["held_out"], about["judgements"]["epoch"]) == (None, [])
+
+
+def test_what_is_to_be_tested_on_is_not_learnt(tmp_path, capsys):
+    """Neither from another set nor from the other splits of one."""
+    write_galaxies(tmp_path / "first", 40, seed=1)
+    write_galaxies(tmp_path / "other", 20, seed=2)
+    for split in ("valid", "test"):
+        shutil.copytree(tmp_path / "first" / split, tmp_path / "other" / "train", dirs_exist_ok=True)
+    first, other = (str(tmp_path / name) for name in ("first", "other"))
+    common = ["-o", tmp_path / "x.onnx", "--bits", 8, "--epochs", 1, "--threads", 1]
+    for sets, learnt in (([first], 24), ([first, first], 48), ([first, other], 36), ([other], 28)):
+        status, text, err = run(capsys, "train", "radio", *sets, *common)
+        assert status == 0
+        assert f" {learnt} images" in text
+        assert ("16 images left out, whose source stands in valid or test of" in err) == (sets == [first, other])
+    for split in ("valid", "test"):
+        status, _, err = run(capsys, "train", "radio", f"{first}/{split}", *common)
+        assert status == 1
+        assert f"{first}/{split}: holds {split}, and no train to learn from" in err
 
 
 @pytest.mark.parametrize(

@@ -156,11 +156,12 @@ def test_another_content_is_refused_and_leaves_nothing(server, tmp_path, capsys,
 
 
 @pytest.mark.usefixtures("server")
-def test_a_damaged_file_is_fetched_anew(tmp_path):
-    for damaged in (ZIP[:2000], packed(CHANGED), b""):
-        (tmp_path / "data.zip").write_bytes(damaged)
-        assert not fetch(tmp_path).present
-        assert (tmp_path / "data.zip").read_bytes() == ZIP
+def test_no_other_file_is_written_over(tmp_path):
+    for other in (ZIP[:2000], packed(CHANGED), b"mine"):
+        (tmp_path / "data.zip").write_bytes(other)
+        with pytest.raises(FastHashError, match="there already, and not this set"):
+            fetch(tmp_path)
+        assert (tmp_path / "data.zip").read_bytes() == other
 
 
 @pytest.mark.usefixtures("server")

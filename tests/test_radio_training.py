@@ -210,6 +210,8 @@ def test_a_training_that_was_stopped_ends_as_if_it_had_not_been(data, weights, t
         assert torch.equal(values, again.network.state_dict()[name])
     with pytest.raises(fh.ArgumentError, match="another training"):
         densenet.train(*data, epochs=3, seed=2, checkpoint=tmp_path / "kept", **options)
+    with pytest.raises(fh.ArgumentError, match="another training"):  # from other weights
+        densenet.train(*data, epochs=3, seed=1, checkpoint=tmp_path / "kept", **{**options, "weights": None})
     (tmp_path / "kept").write_bytes(b"noise")
     with pytest.raises(fh.CorruptFileError, match="kept: damaged"):
         densenet.train(*data, epochs=3, seed=1, checkpoint=tmp_path / "kept", **options)

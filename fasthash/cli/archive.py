@@ -227,6 +227,8 @@ def _search(args: argparse.Namespace) -> None:
         results = [hit.to_dict() for hit in hits]
         print_json({"query": args.image, "time": time, "metric": args.metric, "results": results})
         return
+    if not hits and args.label is not None:
+        say(f"{args.catalog}: no such image has the label {args.label!r}")
     print(f"{'rank':>4}  {'distance':>10}  {'time (UTC)':<23}  {'label':<8}  path")
     for hit in hits:
         print(f"{hit.rank:>4}  {hit.distance:>10.5g}  {hit.time:<23}  {printable(hit.label):<8}  {printable(hit.path)}")

@@ -31,7 +31,7 @@ def add_simulate(verbs: Any) -> None:
         verbs,
         "simulate-radio",
         _simulate,
-        "Simulate radio galaxies of four classes as pictures in folders, OUT/train/FRI/... , valid and test. "
+        "Simulate radio galaxies of four classes as pictures in OUT/train/FRI and so on, beside them valid and test. "
         "They look like the published cut-outs of FIRST: 1.8 arcseconds a pixel, noise cut, the peak white.",
         "simulate-radio galaxies --count 1000 --seed 1",
     )
@@ -42,10 +42,16 @@ def add_simulate(verbs: Any) -> None:
 
 
 def _simulate(args: argparse.Namespace) -> None:
+    from fasthash._validation import check_int
     from fasthash.radio.simulator import write_galaxies
 
+    check_int("--count", args.count, 1)
+    before = set(Path(args.out).glob("*/*/*.png"))
     files = write_galaxies(args.out, args.count, args.seed, args.size, Progress("simulated"))
     print(f"{len(files)} simulated radio galaxies in {args.out}")
+    others = len(before - {Path(each) for each in files})
+    if others:
+        say(f"{args.out}: {others} pictures of another run are there too")
 
 
 def add_fetch(verbs: Any) -> None:
@@ -145,7 +151,7 @@ def _train_paper(args: argparse.Namespace) -> None:
     if len(args.datasets) > 1:
         raise ArgumentError(f"DATASET: preset paper learns from one, got {len(args.datasets)}")
     weights, front_end = densenet.find_weights(args.weights), Cutout(densenet.SIZE, crop=None)
-    learnt, held_out = _learnt_and_held_out(args)
+    learnt, held_out, _ = _learnt_and_held_out(args)
     inputs, kept = _describe(balanced(learnt, args.seed), front_end, args)
     checkpoint, show = Path(f"{args.output}.checkpoint"), Progress("trained")
     training = densenet.train(
@@ -180,11 +186,11 @@ def _train_best(args: argparse.Namespace) -> None:
 
     if args.weights:
         raise ArgumentError("--weights: preset best starts from none; they are for preset paper")
-    learnt, held_out = _learnt_and_held_out(args)
+    learnt, held_out, beyond = _learnt_and_held_out(args)
     if held_out is None and args.patience is not None:
         raise ArgumentError(f"--patience: {args.datasets[0]} has no images of valid, beyond those of train, to stop by")
     known = originals(learnt)
-    parts = [_inputs(each, hashing.field_front_end(), args) for each in (known, *_more(held_out, args))]
+    parts = [_inputs(each, hashing.field_front_end(), args) for each in (known, *_more(beyond, args))]
     fields, labels = (np.concatenate(each) for each in zip(*parts, strict=True))
     checkpoint = Path(f"{args.output}.checkpoint")
     training = hashing.train(
@@ -249,24 +255,39 @@ def _draw_curves(encoder: Any, args: argparse.Namespace) -> None:
 PRESETS: dict[str, Callable[[argparse.Namespace], None]] = {"best": _train_best, "paper": _train_paper}
 
 
-def _learnt_and_held_out(args: argparse.Namespace) -> tuple[Any, Any | None]:
-    """The images of train (of a set without splits: all), and those of valid that train does not hold, if any."""
+def _learnt_and_held_out(args: argparse.Namespace) -> tuple[Any, Any | None, Any]:
+    """What the first set has to learn from; what its valid holds beyond that, if anything; all that it holds beyond."""
     from fasthash.radio.dataset import originals, without
 
     images = _read(args.datasets[0], None, args)
-    if not (images.splits == "train").any():
-        return images, None
-    learnt = images.split("train")
-    held_out = originals(without(images.split("valid"), learnt))
-    return learnt, held_out if len(held_out) else None
+    learnt = _to_learn(images, args.datasets[0])
+    beyond = originals(without(images, learnt))
+    held_out = beyond.split("valid")
+    return learnt, held_out if len(held_out) else None, beyond
 
 
-def _more(held_out: Any | None, args: argparse.Namespace) -> list[Any]:
-    """The originals of the other sets, less what is held out."""
+def _to_learn(images: Any, path: str) -> Any:
+    """Those of train; of a set without splits, all."""
+    there = sorted(set(images.splits.tolist()) - {""})
+    if not there:
+        return images
+    if "train" not in there:
+        raise ArgumentError(f"DATASET {path}: holds {', '.join(there)}, and no train to learn from")
+    return images.split("train")
+
+
+def _more(beyond: Any, args: argparse.Namespace) -> list[Any]:
+    """The originals that the other sets have to learn from, less those on which the first one is to be tested."""
     from fasthash.radio.dataset import originals, without
 
-    sets = [originals(_read(path, None, args)) for path in args.datasets[1:]]
-    return sets if held_out is None else [without(each, held_out) for each in sets]
+    sets = []
+    for path in args.datasets[1:]:
+        images = originals(_to_learn(_read(path, None, args), path))
+        sets.append(without(images, beyond))
+        if len(sets[-1]) < len(images):
+            left = len(images) - len(sets[-1])
+            say(f"{path}: {left} images left out, whose source stands in valid or test of {args.datasets[0]}")
+    return sets
 
 
 def _data(args: argparse.Namespace) -> str:
@@ -354,18 +375,23 @@ def _evaluate_radio(args: argparse.Namespace) -> None:
             {"percentile": p, **_scores(each)} for p, each in zip(percentiles, reports, strict=True)
         ]
         own = None if main.percentile is not None else report.map
-        plots.percentile_sweep(percentiles, _curves(reports), report.chance, args.sweep, own=own, title=_title(main))
+        plots.percentile_sweep(
+            percentiles,
+            _curves(reports),
+            report.chance,
+            args.sweep,
+            own=own,
+            title=f"{main.encoder.name}, {main.encoder.n_bits} bits",
+        )
     if args.gallery:
         plots.galleries(
             main.gallery(report), args.gallery, title=f"Nearest by {_title(main)}; framed: of another class"
         )
     if args.compare or args.code_lengths:
         reports = [report, *(run.report() for run in runs[1:])]
-        answer["compared"] = [
-            {"encoder": run.encoder.name, "n_bits": each.n_bits, **_scores(each)}
-            for run, each in zip(runs, reports, strict=True)
-        ]
-        lines.append(_comparison_table(runs, reports))
+        rests = [run.without_duplicates() if args.drop_duplicates else None for run in runs]
+        answer["compared"] = [_compared(*each) for each in zip(runs, reports, rests, strict=True)]
+        lines.append(_comparison_table(runs, reports, rests))
         if args.code_lengths:
             bits = [each.n_bits for each in reports]
             plots.code_length_study(bits, _curves(reports), report.chance, args.code_lengths)
@@ -438,6 +464,11 @@ def _title(run: Any) -> str:
     return f"{run.encoder.name}, {run.encoder.n_bits} bits, {how}{labels}"
 
 
+def _compared(run: Any, report: Any, rest: Any) -> dict[str, Any]:
+    about = {"encoder": run.encoder.name, "n_bits": report.n_bits, **_scores(report), "ci95": list(report.ci95)}
+    return about | ({"without_duplicates": _scores(rest)} if rest else {})
+
+
 def _scores(report: Any) -> dict[str, float]:
     from fasthash.ranking import VARIANTS
 
@@ -494,14 +525,22 @@ def _duplicates_line(report: Any, rest: Any | None) -> str:
     return f"without the {dropped} queries that stand in the reference: mAP {rest.map:.3f}, chance {rest.chance:.3f}"
 
 
-def _comparison_table(runs: Sequence[Any], reports: Sequence[Any]) -> str:
-    lines = [f"{'encoder':<20} {'bits':>5} {'mAP':>6}   95 % interval"]
-    for run, report in zip(runs, reports, strict=True):
+def _comparison_table(runs: Sequence[Any], reports: Sequence[Any], rests: Sequence[Any]) -> str:
+    lines = [f"{'encoder':<20} {'bits':>5} {'mAP':>6}   95 % interval" + "   without duplicates" * any(rests)]
+    for run, report, rest in zip(runs, reports, rests, strict=True):
         low, high = report.ci95
-        lines.append(f"{run.encoder.name:<20} {report.n_bits:>5} {report.map:>6.3f}   {low:.3f} to {high:.3f}")
+        line = f"{run.encoder.name:<20} {report.n_bits:>5} {report.map:>6.3f}   {low:.3f} to {high:.3f}"
+        lines.append(line + (f"   {rest.map:>18.3f}" if rest else ""))
     for bits in sorted({report.n_bits for report in reports}):
-        alike = [report.map for report in reports if report.n_bits == bits]
+        alike = [i for i, report in enumerate(reports) if report.n_bits == bits]
         if len(alike) > 1:
-            spread = f"mean {np.mean(alike):.3f}, standard deviation {np.std(alike, ddof=1):.3f}"
+            spread = _spread([reports[i] for i in alike])
+            if all(rests[i] for i in alike):
+                spread += "; without duplicates " + _spread([rests[i] for i in alike])
             lines.append(f"{len(alike)} of {bits} bits: {spread}")
     return "\n".join(lines)
+
+
+def _spread(reports: Sequence[Any]) -> str:
+    found = [report.map for report in reports]
+    return f"mean {np.mean(found):.3f}, standard deviation {np.std(found, ddof=1):.3f}"

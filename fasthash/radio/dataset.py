@@ -151,7 +151,9 @@ def _labelled(paths: list[str], problems: list[str], root: str) -> list[str]:
     for each in paths:
         if not label_of(each):
             names = ", ".join(CLASSES)
-            raise ReadError(f"{os.path.dirname(each)}: a folder of images named after no class; expected {names}")
+            raise ReadError(
+                f"{os.path.dirname(each) or root}: a folder of images named after no class; expected {names}"
+            )
     return paths
 
 

@@ -282,11 +282,12 @@ def train(
     check_int("n_bits", n_bits, 1, 4096)
     check_int("epochs", epochs, 1)
     check_int("seed", seed, 0)
-    settings = {"seed": seed, "epochs": epochs, "n_bits": n_bits, "data": data_digest(images, labels)}
+    settings: dict[str, Any] = {"seed": seed, "epochs": epochs, "n_bits": n_bits, "data": data_digest(images, labels)}
     with reproducible(torch, seed, check_threads(num_threads)):
         net = network(n_bits, backbone)
         if weights is not None:
             load_weights(net, weights)
+        settings["start"] = data_digest(*(each.numpy() for each in net.state_dict().values()))
         run = _Run(net, images, class_of, seed)
         parts = {"network": net, "optimiser": run.optimiser, "scaler": run.scaler}
         losses = resume(checkpoint, settings, parts)

@@ -86,16 +86,18 @@ def fetch(
     Raises
     ------
     FastHashError
-        Where the network or the server fails, the content is another, or the folder cannot be written.
+        Where the network or the server fails, the content is another, another file has the name, or the folder cannot
+        be written.
     """
     check_choice("name", name, tuple(SETS))
     url = url or SETS[name].url
     if not url.startswith(("https://", "http://", "file://")):
         raise ArgumentError(f"url: expected https://, http:// or file://, got {url!r}")
     target = Path(out_dir, f"{name}.zip")
-    with contextlib.suppress(ReadError):
-        if target.is_file() and content_digest(target) == SETS[name].digest:
+    if target.exists():
+        if _holds(target, SETS[name].digest):
             return Fetched(target, True, count_images(target))
+        raise FastHashError(f"{target}: there already, and not this set; move it, or name another folder")
     with _part(target) as (file, part):
         _download(url, file, progress)
         try:
@@ -109,6 +111,13 @@ def fetch(
         part.replace(target)
         sync_directory(target.parent)
     return Fetched(target, False, counts)
+
+
+def _holds(path: Path, digest: str) -> bool:
+    try:
+        return content_digest(path) == digest
+    except ReadError:
+        return False
 
 
 # ---- what is in a zip ----------------------------------------------------------------------------------------------
