@@ -54,17 +54,20 @@ def output(name: str, results: str) -> str:
 
 
 def origin(names: list[str], results: str, command: bool = True) -> str:
-    """Where the figures of some runs come from: their files, machine and load, and the command if it is one run."""
-    runs = [stored(name) for name in names]
-    files = ", ".join(f"[{name}]({results}/{name}.json)" for name in names)
-    ran = f"`{'; '.join(runs[0]['command'].splitlines())}`, " if len(runs) == 1 and command else ""
-    machine = runs[0]["environment"]
+    """Where the figures of some runs come from: of each its file, its command, and its machine and load."""
+    return "<sub>" + "; ".join(_origin(name, results, command) for name in names) + "</sub>"
+
+
+def _origin(name: str, results: str, command: bool) -> str:
+    run = stored(name)
+    machine = run["environment"]
+    ran = f"`{'; '.join(run['command'].splitlines())}`, " if command else ""
     if "note" in machine:
         where = machine["note"]  # of figures older than this way of keeping them
     else:
-        load = max(run["environment"][when] for run in runs for when in ("load_before", "load_after"))
+        load = max(machine["load_before"], machine["load_after"])
         where = f"{machine['processor']}, {machine['simd_level']}, {machine['cores']} cores, load up to {load}"
-    return f"<sub>{files}: {ran}{runs[0]['date']}, {where}</sub>"
+    return f"[{name}]({results}/{name}.json): {ran}{run['date']}, {where}"
 
 
 def number(value: float) -> str:
@@ -215,6 +218,17 @@ def cold_start() -> tuple[Rows, list[str]]:
 
 
 IMPORTS = {"python": "pass", "numpy": "import numpy", "fasthash": "import fasthash"}
+
+
+def codes() -> tuple[Rows, list[str]]:
+    figures = stored("codes")["figures"]["test_codes"]
+    rows = [["nanoseconds an image", "fasthash", "numpy", "fasthash by numpy"]]
+    for words, ours, theirs in (
+        ("a threshold for each bit", "thresholds", "numpy"),
+        ("the median of each image", "percentile", "numpy_median"),
+    ):
+        rows.append([words, *cells(figures, f"{ours}_ns_each", f"{theirs}_ns_each", f"{ours}_by_numpy")])
+    return rows, ["codes"]
 
 
 def flat() -> tuple[Rows, list[str]]:
@@ -419,6 +433,7 @@ TABLES: dict[str, Callable[[], tuple[Rows, list[str]]]] = {
         file_steps,
         encoder,
         cold_start,
+        codes,
         hamming,
         hamming_each,
         hamming_index,

@@ -102,10 +102,10 @@ TARGET static inline uint64_t nibble_sums(const uint8_t *query, const uint8_t *t
         memset(bits, 0, NIBBLE_GROUP / 8);
         for (size_t j = 0; j < 4; j++)
             bits[j * sizeof(vector) / 64] |= less_bytes(sums[j], below) << j * sizeof(vector) % 64;
-        for (size_t j = 0; j < NIBBLE_GROUP / 64; j++)
-            any |= bits[j];
     }
     near[(count - 1) / 64] &= first_bits((count - 1) % 64 + 1); /* the last group may hold fewer codes than it has room for */
+    for (size_t i = 0; 64 * i < count; i++)
+        any |= near[i];
     return any;
 }
 

@@ -148,6 +148,7 @@ def _table(report: Mapping[str, Any], rows: Sequence[Any], counts: str, columns:
     (first, second), chances = columns, [report[chance] for _, chance in columns.values()]
     lines = [
         f"{report['data']}; {counts}",
+        report["protocol"],
         f"{'representation':<{width}} {first:>9}   95 % interval   {second:>9} {'size':>12} {'us each':>9}  published",
     ]
     published = [row.method.published for row in rows if row.method.published and not row.skipped]
