@@ -362,6 +362,6 @@ def test_bad_arguments(arguments, named, capsys, shipped, good):
 
 def test_bad_numbers(tmp_path, capsys, encoder_path, good):
     encode = ["encode", good[0], "--encoder", encoder_path, "-o", tmp_path / "o.npz"]
-    assert_fails(capsys, *encode, "--threads", "0", named="threads")
+    assert_fails(capsys, *encode, "--threads", "0", named="--threads: expected an integer at least 1, got 0")
     assert "--max-pixels" in assert_fails(capsys, *encode, "--max-pixels", "4095", named=good[0])
     assert run(capsys, *encode, "--max-pixels", "4096")[0] == 0

@@ -152,7 +152,7 @@ def test_judging_draws_no_random_number_and_keeps_the_network(held_out):
 
 
 def test_the_default_patience():
-    assert [hashing.default_patience(epochs) for epochs in (1, 100, 250, 400)] == [20, 20, 50, 80]
+    assert [hashing.default_patience(epochs) for epochs in (1, 100, 250, 400)] == [20, 50, 125, 200]
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,7 @@ def test_the_command(tmp_path, capsys):
     assert capsys.readouterr() == (f"8 simulated radio galaxies in {tmp_path / 'g'}\n", "")
     assert len(read_dataset(tmp_path / "g", "train")) == 4
     (tmp_path / "file").write_text("")
-    for out, count, message in (("g", "0", "count"), ("file", "4", f"{tmp_path / 'file'}/")):
+    for out, count, message in (("g", "0", "--count"), ("file", "4", f"{tmp_path / 'file'}/")):
         assert main(["simulate-radio", str(tmp_path / out), "--count", count]) == 1
         text, err = capsys.readouterr()
         assert (text, err.count("\n")) == ("", 1)

@@ -31,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args.debug:
         warnings.simplefilter("ignore")
     try:
+        _check_threads(args)
         args.run(args)
         sys.stdout.flush()
     except BrokenPipeError:
@@ -46,6 +47,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(f"error: {_describe(error)}")
         return 1
     return 0
+
+
+def _check_threads(args: argparse.Namespace) -> None:
+    """Here, for all commands, so that the error names the option."""
+    if getattr(args, "threads", -1) != -1:
+        from fasthash._validation import check_int
+
+        check_int("--threads", args.threads, 1)
 
 
 def _describe(error: Exception) -> str:

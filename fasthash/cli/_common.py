@@ -81,21 +81,13 @@ def _pixel_count(text: str) -> int:
     return int(text)
 
 
-def _thread_count(text: str) -> int:
-    if text != "-1" and not (text.isdecimal() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, or -1, got {text!r}")
-    return int(text)
-
-
 COMMON = argparse.ArgumentParser(add_help=False)
 # No default here: that of a command would undo a --debug before the command.
 COMMON.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error")
 
 
 def add_threads(parser: Any) -> None:
-    parser.add_argument(
-        "--threads", type=_thread_count, default=-1, metavar="N", help="threads; -1: one a core (default)"
-    )
+    parser.add_argument("--threads", type=int, default=-1, metavar="N", help="threads; -1: one a core (default)")
 
 
 THREADS = argparse.ArgumentParser(add_help=False)

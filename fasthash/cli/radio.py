@@ -117,7 +117,7 @@ def add_train(verbs: Any) -> None:
         "--patience",
         type=int,
         metavar="N",
-        help="best: end after N epochs without a better mAP of valid, by all 64 numbers learnt (default: a fifth of "
+        help="best: end after N epochs without a better mAP of valid, by all 64 numbers learnt (default: half of "
         "--epochs, at least 20)",
     )
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of weights and order (default: 0)")

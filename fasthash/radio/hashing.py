@@ -290,8 +290,8 @@ def train(
 
 
 def default_patience(epochs: int) -> int:
-    """A fifth of the epochs, at least two judgements: while the rate is high, mAP may stand still for a tenth."""
-    return max(epochs // 5, 2 * EVERY)
+    """Half of the epochs, at least two judgements: after one lucky judgement half-way, most is still to be gained."""
+    return max(epochs // 2, 2 * EVERY)
 
 
 def _check(fields: NDArray[Any], labels: NDArray[Any]) -> None:
