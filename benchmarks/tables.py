@@ -62,11 +62,8 @@ def _origin(name: str, results: str, command: bool) -> str:
     run = stored(name)
     machine = run["environment"]
     ran = f"`{'; '.join(run['command'].splitlines())}`, " if command else ""
-    if "note" in machine:
-        where = machine["note"]  # of figures older than this way of keeping them
-    else:
-        load = max(machine["load_before"], machine["load_after"])
-        where = f"{machine['processor']}, {machine['simd_level']}, {machine['cores']} cores, load up to {load}"
+    load = max(machine["load_before"], machine["load_after"])
+    where = f"{machine['processor']}, {machine['simd_level']}, {machine['cores']} cores, load up to {load}"
     return f"[{name}]({results}/{name}.json): {ran}{run['date']}, {where}"
 
 
