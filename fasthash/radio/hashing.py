@@ -98,7 +98,7 @@ def class_codes(n_bits: int) -> NDArray[np.float32]:
     thirds of the bits, as many as can be.
     """
     way, sign = _ways(n_bits)
-    return PARTED[:, way] * sign
+    return np.ascontiguousarray(PARTED[:, way] * sign)  # in the same order, or sums come out otherwise
 
 
 def to_bits(n_bits: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
