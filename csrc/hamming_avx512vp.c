@@ -141,6 +141,9 @@ TARGET static inline uint64_t tile_nearer(const uint8_t *query, const uint8_t *t
     }
 }
 
+/* A tile, its queries and their heaps share the first-level cache with what is read ahead. */
+#define BLOCK_BYTES (1 << 12)
+#define LONG_BYTES 7 /* columns are of 32 codes, nibbles of 256 */
 #include "hamming_scan.h"
 
 const hamming_kernels hamming_avx512vpopcntdq = HAMMING_KERNELS("avx512vpopcntdq");

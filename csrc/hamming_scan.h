@@ -5,7 +5,8 @@
  *     nearer(query, codes, count, n_bytes, limit, near)   bit i of near[] tells whether code i is nearer than limit;
  *                                                         returns 0 where none is
  *
- * and, where many queries at once pay for another layout of the codes, TILED and
+ * and, where they shall not be as below, BLOCK_BYTES and LONG_BYTES; and, where many queries at once pay for another
+ * layout of the codes, TILED and
  *
  *     tile_fill(codes, count, n_bytes, tile)              lays out a block of codes in TILE_BYTES
  *     tile_serves(n_bytes, limit)                         whether there is a layout for such codes and such a limit
@@ -17,16 +18,18 @@
  */
 #include "topk.h"
 
-#define BLOCK 1024                    /* codes in a block, at most, */
-#define BLOCK_BYTES (1 << 13)         /* and about the bytes in it: a block and its tile stay in the first-level cache */
-#define GROUP 256                     /* codes: a block is a multiple of them, */
-#define LONG_GROUP 64                 /* or of these where they are */
-#define LONG_BYTES 64                 /* longer than this */
-#define SCRATCH_BYTES (1 << 15)       /* holds a block of any codes */
+#ifndef BLOCK_BYTES
+#define BLOCK_BYTES (1 << 13) /* about, in a block: it and its tile stay in the first-level cache */
+#define LONG_BYTES 64
+#endif
+#define BLOCK 1024                   /* codes in a block, at most */
+#define GROUP 256                    /* codes: a block is a multiple of them, */
+#define LONG_GROUP 64                /* or of these where they are longer than LONG_BYTES */
+#define SCRATCH_BYTES (1 << 15)      /* holds a block of any codes */
 #define TILE_BYTES (1 << 15)
-#define MANY_QUERIES 8                /* that pay for a tile */
-#define MASKS (BLOCK / 64)             /* a whole number of the groups a tile consists of */
-#define MOST (8 * HAMMING_MAX_BYTES)  /* no distance exceeds this */
+#define MANY_QUERIES 8               /* that pay for a tile */
+#define MASKS (BLOCK / 64)           /* a whole number of the groups a tile consists of */
+#define MOST (8 * HAMMING_MAX_BYTES) /* no distance exceeds this */
 
 static inline uint64_t make_key(unsigned distance, uint64_t index)
 {
@@ -118,6 +121,8 @@ TARGET static void scan_knn(const hamming_codes *codes, const uint8_t *queries, 
             uint64_t *heap = heaps + q * k, any;
             const unsigned limit = limit_of(heap);
 #ifdef TILED
+            if (tiled && 64 * q < whole * n_bytes) /* each query asks for a line of the next block, or beyond the last */
+                __builtin_prefetch((const void *)((uintptr_t)block + count * n_bytes + 64 * q));
             if (tiled && tile_serves(n_bytes, limit))
                 any = tile_nearer(query, tile, count, n_bytes, limit, near);
             else
