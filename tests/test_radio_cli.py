@@ -125,6 +125,7 @@ def test_evaluate_radio_with_everything(folder, encoders, capsys, tmp_path):
     assert answer["compared"][0]["ci95"] == answer["ci95"]
     assert [each["percentile"] for each in answer["percentiles"]] == list(range(0, 101, 5))
     assert answer["percentiles"][10]["map"] == answer["map"]
+    assert answer["percentiles"][10]["without_duplicates"]["map"] == rest["map"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures.values())
     text = run(capsys, "evaluate", "radio", *sets, "--drop-duplicates")[1]
     for wanted in (

@@ -371,8 +371,11 @@ def _evaluate_radio(args: argparse.Namespace) -> None:
         lines.append(_duplicates_line(report, rest))
     if args.sweep:
         percentiles, reports = main.sweep()
+        kept = main.no_duplicates()
+        rests = main.sweep(kept)[1] if args.drop_duplicates and kept.any() else [None] * len(reports)
         answer["percentiles"] = [
-            {"percentile": p, **_scores(each)} for p, each in zip(percentiles, reports, strict=True)
+            {"percentile": p, **_scores(each), **_rest(rest)}
+            for p, each, rest in zip(percentiles, reports, rests, strict=True)
         ]
         own = None if main.percentile is not None else report.map
         plots.percentile_sweep(
@@ -466,7 +469,11 @@ def _title(run: Any) -> str:
 
 def _compared(run: Any, report: Any, rest: Any) -> dict[str, Any]:
     about = {"encoder": run.encoder.name, "n_bits": report.n_bits, **_scores(report), "ci95": list(report.ci95)}
-    return about | ({"without_duplicates": _scores(rest)} if rest else {})
+    return about | _rest(rest)
+
+
+def _rest(report: Any) -> dict[str, Any]:
+    return {"without_duplicates": _scores(report)} if report else {}
 
 
 def _scores(report: Any) -> dict[str, float]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fasthash.encoder import Encoder
 from fasthash.errors import EncoderError
@@ -75,12 +76,16 @@ class Retrieval:
 
     def without_duplicates(self) -> RankingReport | None:
         """The report of the queries that do not stand in the reference; None where all do."""
-        kept = np.isin(self.query.names, without(self.query, self.reference).names)
+        kept = self.no_duplicates()
         return self.report(kept) if kept.any() else None
 
-    def sweep(self) -> tuple[Sequence[int], list[RankingReport]]:
-        """PERCENTILES, and the report under each (the paper's Fig. 3)."""
-        sets = self.query_hashes, self.query.labels, self.reference_hashes, self.reference.labels
+    def no_duplicates(self) -> NDArray[np.bool_]:
+        """Which queries do not stand in the reference."""
+        return np.isin(self.query.names, without(self.query, self.reference).names)
+
+    def sweep(self, rows: Any = slice(None)) -> tuple[Sequence[int], list[RankingReport]]:
+        """PERCENTILES, and the report of all queries under each, or of some ``rows`` of them (the paper's Fig. 3)."""
+        sets = self.query_hashes[rows], self.query.labels[rows], self.reference_hashes, self.reference.labels
 
         def binarize(hashes: Any, percentile: float) -> Any:
             codes = self.encoder.binarize(hashes, percentile)
