@@ -53,7 +53,7 @@ TARGET static inline vector popcount_words(vector x)
     return _mm256_sad_epu8(popcount_bytes(x), _mm256_setzero_si256());
 }
 
-/* Compilers like to mix loads, and a processor reads ahead only where addresses rise: the empty asm keeps their order. */
+/* Compilers like to mix loads; a processor reads ahead only where addresses rise: the empty asm keeps their order. */
 TARGET static inline vector differing(const uint8_t *codes, vector wanted)
 {
     vector x = load_vector(codes);

@@ -47,7 +47,7 @@ TARGET static inline vector popcount_32(vector x)
 
 TARGET static inline vector popcount_words(vector x);
 
-/* Compilers like to mix loads, and a processor reads ahead only where addresses rise: the empty asm keeps their order. */
+/* Compilers like to mix loads; a processor reads ahead only where addresses rise: the empty asm keeps their order. */
 TARGET static inline vector differing(const uint8_t *codes, vector wanted)
 {
     vector x = load_vector(codes);

@@ -13,7 +13,7 @@ TARGET static inline vector popcount_words(vector x)
     return _mm512_popcnt_epi64(x);
 }
 
-/* Many queries against one block of codes of 8 bytes or more. The block is laid out in columns, a word of 32 codes each,
+/* Many queries against a block of codes of 8 bytes or more. The block is laid out in columns, a word of 32 codes each,
  * so that nothing is added across a vector, and the codes stand there in the order that packing undoes. The last word
  * ends where the code ends, and loses the bits that it shares with the one before it. Shorter codes go by nibbles. */
 #define TILED
@@ -32,7 +32,7 @@ TARGET static inline uint64_t word_of(const uint8_t *code, size_t w, size_t n_by
     return w < last ? load64(code + 8 * w) : load64(code + n_bytes - 8) & UINT64_MAX << 8 * (8 * (last + 1) - n_bytes);
 }
 
-/* Up to 32 codes; without those that are wanting, the places are filled with the first one. */
+/* Up to 32 codes; where there are fewer, the first one stands in the places of the others. */
 TARGET static inline void fill_column(const uint8_t *codes, size_t count, size_t n_bytes, uint64_t *columns)
 {
     for (size_t w = 0; 8 * w < n_bytes; w++)
@@ -64,7 +64,8 @@ TARGET static inline void fill_column_at_once(const uint8_t *codes, size_t n_wor
             rows[j] = _mm512_permutexvar_epi64(pairs, load_vector(codes + 64 * (n_words * j + at)));
         transpose_quarters(rows, quarters);
         for (size_t j = 0; j < 4; j++)
-            _mm512_storeu_si512(columns + COLUMN * (j / neighbours) + 8 * (neighbours * at + j % neighbours), quarters[j]);
+            _mm512_storeu_si512(columns + COLUMN * (j / neighbours) + 8 * (neighbours * at + j % neighbours),
+                                quarters[j]);
     }
 }
 

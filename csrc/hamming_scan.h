@@ -121,7 +121,7 @@ TARGET static void scan_knn(const hamming_codes *codes, const uint8_t *queries, 
             uint64_t *heap = heaps + q * k, any;
             const unsigned limit = limit_of(heap);
 #ifdef TILED
-            if (tiled && 64 * q < whole * n_bytes) /* each query asks for a line of the next block, or beyond the last */
+            if (tiled && 64 * q < whole * n_bytes) /* each query asks for a line of the next block */
                 __builtin_prefetch((const void *)((uintptr_t)block + count * n_bytes + 64 * q));
             if (tiled && tile_serves(n_bytes, limit))
                 any = tile_nearer(query, tile, count, n_bytes, limit, near);

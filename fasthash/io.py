@@ -202,7 +202,7 @@ def _in_folder(folder: str, problems: list[str]) -> Iterator[str]:
 def _say_unread(where: str, names: list[str], problems: list[str]) -> None:
     if names:
         formats = ", ".join(sorted({os.path.splitext(name)[1].lower() for name in names}))
-        problems.append(f"{where}: {len(names)} pictures of a format that is not read ({formats})")
+        problems.append(f"{where}: pictures of a format that is not read: {len(names)} ({formats})")
 
 
 def is_image_name(name: str) -> bool:

@@ -523,6 +523,6 @@ def test_pictures_that_are_not_read_are_named(tmp_path):
     paths, problems = find_images([tmp_path, tmp_path / "z.zip"])
     assert paths == [str(tmp_path / "d.png")]
     assert problems[:2] == [
-        f"{tmp_path}: 2 pictures of a format that is not read (.gif, .tif)",
-        f"{tmp_path}/z.zip: 1 pictures of a format that is not read (.bmp)",
+        f"{tmp_path}: pictures of a format that is not read: 2 (.gif, .tif)",
+        f"{tmp_path}/z.zip: pictures of a format that is not read: 1 (.bmp)",
     ]

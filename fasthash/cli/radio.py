@@ -371,8 +371,9 @@ def _evaluate_radio(args: argparse.Namespace) -> None:
         lines.append(_duplicates_line(report, rest))
     if args.sweep:
         percentiles, reports = main.sweep()
-        kept = main.no_duplicates()
-        rests = main.sweep(kept)[1] if args.drop_duplicates and kept.any() else [None] * len(reports)
+        rests: Sequence[Any] = [None] * len(reports)
+        if args.drop_duplicates and answer["without_duplicates"] is not None:
+            _, rests = main.sweep(main.unknown())
         answer["percentiles"] = [
             {"percentile": p, **_scores(each), **_rest(rest)}
             for p, each, rest in zip(percentiles, reports, rests, strict=True)

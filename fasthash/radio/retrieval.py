@@ -76,10 +76,10 @@ class Retrieval:
 
     def without_duplicates(self) -> RankingReport | None:
         """The report of the queries that do not stand in the reference; None where all do."""
-        kept = self.no_duplicates()
+        kept = self.unknown()
         return self.report(kept) if kept.any() else None
 
-    def no_duplicates(self) -> NDArray[np.bool_]:
+    def unknown(self) -> NDArray[np.bool_]:
         """Which queries do not stand in the reference."""
         return np.isin(self.query.names, without(self.query, self.reference).names)
 
