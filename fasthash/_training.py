@@ -47,7 +47,7 @@ def check_installed() -> None:
 def reproducible(torch: Any, seed: int, num_threads: int = 1) -> Iterator[None]:
     """Seeded random numbers and so many threads (the order of sums depends on it); the caller's state comes back."""
     threads = torch.get_num_threads()
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         torch.set_num_threads(num_threads)
         try:
@@ -107,11 +107,21 @@ def resume(path: str | os.PathLike[str] | None, settings: Mapping[str, Any], par
         raise CorruptFileError(f"checkpoint {path}: damaged, remove it: {reason}") from error
 
 
-def half_length() -> Any:
-    """The context of half-length products, which halve the time, where this CPU has them; else it does nothing."""
+def training_device() -> Any:
+    """Where networks are trained: a GPU where there is one."""
     torch = import_torch()
-    has_them = bool(torch.cpu.get_capabilities().get("avx512_bf16", False))  # they would be imitated
-    return torch.autocast("cpu", torch.bfloat16, enabled=has_them)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def half_length(device: str = "cpu") -> Any:
+    """The context of half-length products, which halve the time, where the device has them; else it does nothing."""
+    torch = import_torch()
+    if device == "cuda":
+        has_them = torch.cuda.get_device_capability() >= (8, 0)
+    else:
+        has_them = device == "cpu" and torch.cpu.get_capabilities().get("avx512_bf16", False)
+    # Where they would be imitated, they are slower than whole ones.
+    return torch.autocast(device, torch.bfloat16) if has_them else contextlib.nullcontext()
 
 
 def to_onnx(network: Any, input_name: str, shape: tuple[int, ...]) -> Any:

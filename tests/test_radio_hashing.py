@@ -107,6 +107,19 @@ def test_the_network_learns(data):
     assert training.losses[-1] < 0.9 * training.losses[0]
 
 
+@pytest.mark.parametrize("device", ["cpu", "meta", *(["cuda"] if torch.cuda.is_available() else [])])
+def test_a_step_stays_on_the_device_of_its_images(data, device):
+    """Torch refuses what is partly elsewhere. Meta has no numbers, but it is a device, and every machine has it."""
+    fields, labels = (torch.from_numpy(each[:8]).to(device) for each in data)
+    net, codes = hashing.network().to(device), torch.from_numpy(hashing.class_codes(hashing.LEARNT)).to(device)
+    seen = hashing.augment(torch, fields, np.random.default_rng(0))
+    assert (seen.device.type, seen.shape) == (device, (8, hashing.SIZE, hashing.SIZE))
+    cost = hashing._loss(torch, net, seen, labels, codes)
+    cost.backward()
+    assert cost.device.type == device
+    assert {values.grad.device.type for values in net.parameters()} == {device}
+
+
 def test_a_training_that_was_stopped_ends_as_if_it_had_not_been(data, training, tmp_path):
     checkpoint = tmp_path / "checkpoint"
 

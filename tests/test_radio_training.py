@@ -155,6 +155,27 @@ def test_the_loss_is_the_mean_over_triplets(n, classes, seed):
     assert float(found) == pytest.approx(expected, abs=1e-9)
 
 
+def test_the_loss_is_that_of_pytorch_metric_learning():
+    """As the authors have it, on batches of the size they have; to the gradient."""
+    package = pytest.importorskip("pytorch_metric_learning", reason="needs the extra [test]")
+    from pytorch_metric_learning.distances import CosineSimilarity
+    from pytorch_metric_learning.losses import TripletMarginLoss
+    from pytorch_metric_learning.reducers import ThresholdReducer
+
+    peer = TripletMarginLoss(densenet.MARGIN, distance=CosineSimilarity(), reducer=ThresholdReducer(high=densenet.CEILING))
+    labels = torch.arange(densenet.BATCH) % 4
+    start = torch.rand(densenet.BATCH, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found = []
+    for loss in (peer, densenet.triplet_loss):
+        hashes = start.clone().requires_grad_()
+        value = loss(hashes, labels)
+        value.backward()
+        found.append((value.detach(), hashes.grad))
+    assert found[0][0] > 0.05, package.__version__
+    for ours, theirs in zip(found[1], found[0], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-9)
+
+
 def test_the_network_learns(data, weights, monkeypatch):
     monkeypatch.setattr(densenet, "BATCH", 10)
     monkeypatch.setattr(densenet, "MAX_RATE", 1e-2)

@@ -91,11 +91,11 @@ def add_train(verbs: Any) -> None:
         "radio",
         _train_radio,
         "Train an encoder on labelled radio galaxies and write it as ONNX. "
-        "Preset best: a small network towards one code for each class, half an hour on two cores; of its weights those "
+        "Preset best: a small network towards one code for each class, half an hour on one core; of its weights those "
         "are kept that find the images of valid best. "
         "Preset paper: DenseNet-161 from ImageNet with 8 sigmoid neurons, triplets, one frozen epoch and 200 with "
-        "everything learning: hours on a GPU, days without. Its weights are torchvision's, see --weights. An "
-        "interrupted training goes on from FILE.onnx.checkpoint.",
+        "everything learning: hours on a GPU, days without. Its weights are torchvision's, see --weights. Both learn "
+        "on a GPU where there is one. An interrupted training goes on from FILE.onnx.checkpoint.",
         "train radio data.zip -o my-radio.onnx --preset best --bits 32 --seed 1",
         THREADS,
         READING,

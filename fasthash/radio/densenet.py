@@ -25,6 +25,7 @@ from fasthash._training import (
     save_checkpoint,
     states,
     to_onnx,
+    training_device,
     write_encoder,
 )
 from fasthash._validation import check_int, check_threads
@@ -320,7 +321,7 @@ class _Run:
 
     def __init__(self, net: Any, images: NDArray[np.float32], class_of: NDArray[np.int64], seed: int) -> None:
         torch = import_torch()
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = training_device()
         self.mixed = self.device.type == "cuda"
         self.net = net.to(self.device, memory_format=torch.channels_last)
         self.images, self.class_of, self.seed = torch.from_numpy(images), torch.from_numpy(class_of), seed

@@ -31,6 +31,7 @@ from fasthash._training import (
     save_checkpoint,
     states,
     to_onnx,
+    training_device,
     write_encoder,
 )
 from fasthash._validation import check_int, check_threads
@@ -193,12 +194,13 @@ def augment(torch: Any, fields: Any, rng: np.random.Generator) -> Any:
     mirror, shift = rng.choice([-1.0, 1.0], n), rng.normal(0, 0.012, (2, n))
     images = _turned(torch, fields, angle, size, mirror, shift)
     faintest = np.where(rng.random(n) < 0.5, rng.uniform(0, 0.04, n), 0)
-    images = images * (images >= _column(torch, faintest))
-    return (images + 1e-6) ** _column(torch, np.exp(rng.normal(0, 0.15, n)))
+    images = images * (images >= _column(faintest, images))
+    return (images + 1e-6) ** _column(np.exp(rng.normal(0, 0.15, n)), images)
 
 
-def _column(torch: Any, values: NDArray[np.float64]) -> Any:
-    return torch.from_numpy(values).float()[:, None, None]
+def _column(values: NDArray[np.float64], images: Any) -> Any:
+    """A number for each of the images, where they are."""
+    return images.new_tensor(values)[:, None, None]
 
 
 def _turned(torch: Any, fields: Any, angle: Any, size: Any, mirror: Any, shift: Any) -> Any:
@@ -209,7 +211,7 @@ def _turned(torch: Any, fields: Any, angle: Any, size: Any, mirror: Any, shift: 
     affine = np.stack(
         [np.stack([cosine * mirror, -sine, shift[0]], 1), np.stack([sine * mirror, cosine, shift[1]], 1)], 1
     )
-    where = functional.affine_grid(torch.from_numpy(affine).float(), (len(fields), 1, CROP, CROP), align_corners=False)
+    where = functional.affine_grid(fields.new_tensor(affine), (len(fields), 1, CROP, CROP), align_corners=False)
     square = functional.grid_sample(fields[:, None], where, align_corners=False)
     small = functional.interpolate(square, (SIZE, SIZE), mode="bilinear", antialias=True)[:, 0].clamp_min(0)
     return small / small.amax((1, 2), keepdim=True).clamp_min(1e-3)
@@ -236,7 +238,7 @@ def train(
     held_out: HeldOut | None = None,
     patience: int | None = None,
 ) -> Training:
-    """Train a network on labelled galaxies.
+    """Train a network on labelled galaxies, on a GPU where there is one.
 
     Parameters
     ----------
@@ -245,7 +247,7 @@ def train(
     labels : int64 array (n,)
         Positions in CLASSES; every class is there.
     epochs, seed : int
-        The same seed, data, threads and machine give the same network.
+        The same seed, data, threads and machine give the same network (on a CPU).
     progress : callable(epoch, epochs, loss, judgement), optional
         The judgement is the last one, None before the first.
     checkpoint : path, optional
@@ -285,8 +287,8 @@ def train(
             if progress is not None:
                 progress(len(losses), epochs, losses[-1], stopping.last if stopping else None)
     if stopping:
-        return Training(stopping.best, losses, stopping.judgements, stopping.kept, seed, len(fields))
-    return Training(run.average, losses, [], len(losses), seed, len(fields))
+        return Training(stopping.best.cpu(), losses, stopping.judgements, stopping.kept, seed, len(fields))
+    return Training(run.average.cpu(), losses, [], len(losses), seed, len(fields))
 
 
 def default_patience(epochs: int) -> int:
@@ -311,7 +313,7 @@ def _early_stopping(run: "_Run", held_out: HeldOut | None, patience: int | None)
         return None
     held_out.check((SIZE, SIZE))
     patience = default_patience(run.epochs) if patience is None else patience
-    return EarlyStopping(run.average, hashes_of, run.codes.numpy(), held_out, patience)
+    return EarlyStopping(run.average, hashes_of, class_codes(LEARNT), held_out, patience)
 
 
 class _Run:
@@ -320,8 +322,9 @@ class _Run:
     def __init__(self, fields: NDArray[np.float32], labels: NDArray[np.int64], epochs: int, seed: int) -> None:
         torch = import_torch()
         self.fields, self.labels, self.epochs, self.seed = fields, labels, epochs, seed
-        self.codes = torch.from_numpy(class_codes(LEARNT))
-        self.net = network()
+        self.device = training_device()
+        self.codes = torch.from_numpy(class_codes(LEARNT)).to(self.device)
+        self.net = network().to(self.device)
         self.average = copy.deepcopy(self.net).eval()
         self.optimiser = torch.optim.AdamW(_groups(self.net), lr=LEARNING_RATE)
 
@@ -337,8 +340,8 @@ class _Run:
             rate = LEARNING_RATE * _rate(step, self.epochs * per_epoch)
             for group in self.optimiser.param_groups:
                 group["lr"] = rate
-            seen = augment(torch, torch.from_numpy(self.fields[rows]), rng)
-            cost = _loss(torch, self.net, seen, torch.from_numpy(self.labels[rows]), self.codes)
+            fields, labels = (torch.from_numpy(each[rows]).to(self.device) for each in (self.fields, self.labels))
+            cost = _loss(torch, self.net, augment(torch, fields, rng), labels, self.codes)
             self.optimiser.zero_grad()
             cost.backward()
             torch.nn.utils.clip_grad_norm_(self.net.parameters(), 2.0)
@@ -362,7 +365,7 @@ def _rate(step: int, steps: int) -> float:
 
 def _loss(torch: Any, net: Any, seen: Any, labels: Any, codes: Any) -> Any:
     functional = torch.nn.functional
-    with half_length():
+    with half_length(seen.device.type):
         hashes = net(seen)
     hashes = hashes.float()
     cosines = functional.normalize(hashes, dim=1) @ functional.normalize(codes, dim=1).T
@@ -380,9 +383,10 @@ def _follow(torch: Any, average: Any, net: Any, keep: float) -> None:
 def hashes_of(net: Any, images: NDArray[np.float32]) -> NDArray[np.float32]:
     """What a torch network gives of images (n, 64, 64): float32 (n, any). The oracle of the exported network."""
     torch = import_torch()
+    device = next(net.parameters()).device
     with torch.no_grad():
-        blocks = [net(torch.from_numpy(images[i : i + 256])) for i in range(0, len(images), 256)]
-    hashes: NDArray[np.float32] = torch.cat(blocks).numpy()
+        blocks = [net(torch.from_numpy(images[i : i + 256]).to(device)) for i in range(0, len(images), 256)]
+    hashes: NDArray[np.float32] = torch.cat(blocks).cpu().numpy()
     return hashes
 
 
