@@ -1,13 +1,15 @@
 """mAP of radio encoders of several lengths and seeds, under thresholds of their own and under one for each image.
 
-    python -m benchmarks.radio_code_lengths DATASET [ENCODER ...]        (default: radio-8 radio)
+    python -m benchmarks.radio_code_lengths DATASET [--more SET] [ENCODER ...]        (default: radio-8 radio)
 
-DATASET is a folder or zip of radio galaxies with train and valid (data.zip). Queries are all images of valid, and those
-of them that do not stand in train; each ranks all of train. Thresholds are the encoder's own; the median of each
+DATASET is a folder or zip of radio galaxies with train and valid (data.zip). Queries are all images of valid, those
+of them that do not stand in train, and those of another set (griese.zip) that were kept out of training because their
+source stands in valid, and not in train; each ranks all of train. Thresholds are the encoder's own; the median of each
 image's values, as in the paper; and the best of their percentiles 0, 5 … 100. The last is chosen on the very queries
 that it is judged by: no result, but it tells how much lies in the choice.
 """
 
+import argparse
 import sys
 from functools import partial
 
@@ -15,7 +17,7 @@ import numpy as np
 
 import fasthash as fh
 from fasthash.errors import FastHashError
-from fasthash.radio.dataset import RadioSet, read_dataset, without
+from fasthash.radio.dataset import RadioSet, originals, read_dataset, without
 from fasthash.radio.retrieval import Retrieval
 
 MEDIAN = 50
@@ -38,18 +40,31 @@ def line(encoder: fh.Encoder, found: list[Scores]) -> str:
     return text + "".join(f"  {own:>7.3f} {median:>7.3f} {best:>7.3f} at {at:<3}" for own, median, best, at in found)
 
 
+def kept_out(more: RadioSet, dataset: RadioSet, train: RadioSet) -> RadioSet:
+    """What `fasthash train radio` leaves out of a further set, but for sources of train."""
+    more = originals(more)
+    beyond = without(dataset, train)
+    return without(more.take(~np.isin(more.names, without(more, beyond).names)), train)
+
+
 def main() -> None:
-    if len(sys.argv) < 2:
-        sys.exit("usage: python -m benchmarks.radio_code_lengths DATASET [ENCODER ...]")
-    train, valid = (read_dataset(sys.argv[1], split) for split in ("train", "valid"))
-    queries = {f"all {len(valid)} of valid": valid}
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.radio_code_lengths", allow_abbrev=False)
+    parser.add_argument("dataset", metavar="DATASET")
+    parser.add_argument("encoders", nargs="*", metavar="ENCODER", default=["radio-8", "radio"])
+    parser.add_argument("--more", metavar="SET")
+    args = parser.parse_intermixed_args()
+    dataset = read_dataset(args.dataset)
+    train, valid = dataset.split("train"), dataset.split("valid")
     honest = without(valid, train)
-    queries[f"{len(honest)} not in train"] = honest
+    queries = {f"all {len(valid)} of valid": valid, f"{len(honest)} not in train": honest}
+    if args.more:
+        others = kept_out(read_dataset(args.more), dataset, train)
+        queries[f"{len(others)} of {args.more}"] = others
     print(f"{'mAP':<41}" + "".join(f"  {name:<30}" for name in queries).rstrip())
     thresholds = f"  {'own':>7} {'median':>7} {'best':>7} at %  "
     print(f"{'encoder':<16} bits  seed  epochs  kept" + (thresholds * len(queries)).rstrip())
     by_bits: dict[int, list[list[Scores]]] = {}
-    for name in sys.argv[2:] or ("radio-8", "radio"):
+    for name in args.encoders:
         encoder = fh.load_encoder(name)
         by_bits.setdefault(encoder.n_bits, []).append([scores(encoder, each, train) for each in queries.values()])
         print(line(encoder, by_bits[encoder.n_bits][-1]).rstrip(), flush=True)

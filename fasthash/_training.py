@@ -78,7 +78,7 @@ def load_checkpoint(path: str | os.PathLike[str], settings: Mapping[str, Any]) -
     """
     try:
         parts: dict[str, Any] = import_torch().load(path, map_location="cpu", weights_only=True)
-        theirs = parts["settings"]
+        theirs = dict(parts["settings"])
     except Exception as error:  # torch raises anything
         reason = " ".join(str(error).split())[:200]
         raise CorruptFileError(f"checkpoint {path}: damaged, remove it: {reason}") from error

@@ -133,6 +133,7 @@ def test_the_scale_of_the_pixels_is_the_headers():
         ({"CDELT1": -0.0005, "CDELT2": 0.0005}, 1.8),
         ({"CD1_1": 0.0, "CD1_2": 0.001, "CD2_1": 0.001, "CD2_2": 0.0}, 3.6),
         ({"CD1_1": -0.001, "CD2_2": 0.001}, 3.6),
+        ({"CD1_2": 0.001, "CD2_1": 0.001}, 3.6),  # turned by a right angle; what is not there is 0
         ({}, PIXEL),
         ({"CDELT1": 1.0, "CDELT2": 1.0}, PIXEL),  # no unit that a sky has
         ({"CDELT1": 0.0, "CDELT2": 0.0005}, PIXEL),
@@ -197,6 +198,15 @@ def test_missing_pixels_are_background():
 def test_images_without_a_source(pixels, message):
     with pytest.raises(ReadError, match=f"^here.png: {message}"):
         Cutout().describe(Image(pixels.astype(np.float32), "here.png"))
+
+
+def test_a_square_that_would_fill_the_memory_is_refused():
+    thin = Image(np.ones((16, 100_000), np.float32), "thin.png")
+    with pytest.raises(ReadError, match=r"^thin.png: its square would have 100000 pixels a side; expected"):
+        Cutout(crop=None).describe(thin)
+    fine = Image(np.ones((150, 150), np.float32), "fine.fits", header={"CDELT1": 3e-6, "CDELT2": 3e-6})
+    with pytest.raises(ReadError, match=r"^fine.fits: its square would have 13333.3 pixels a side"):
+        Cutout(crop=80).describe(fine)
 
 
 @pytest.mark.parametrize(

@@ -203,6 +203,31 @@ def test_what_is_to_be_tested_on_is_not_learnt(tmp_path, capsys):
         assert f"{first}/{split}: holds {split}, and no train to learn from" in err
 
 
+def test_the_report_stays_where_no_query_is_left_without_duplicates(folder, encoders, capsys):
+    """Those of valid that do not stand in this reference have none of their class in it."""
+    shown = ["--reference", folder / "valid" / "Bent", "--query", folder / "valid", "--encoder", encoders[0]]
+    status, text, _ = run(capsys, "evaluate", "radio", *shown, "--drop-duplicates", "--json")
+    answer = json.loads(text)
+    assert status == 0
+    assert (answer["n_query"], answer["n_unmatched"], answer["without_duplicates"]) == (6, 12, None)
+    _, text, _ = run(capsys, "evaluate", "radio", *shown, "--drop-duplicates")
+    assert "without duplicates: no query is left whose class is in the reference" in text
+
+
+def test_valid_is_judged_by_what_can_be_found(tmp_path, capsys):
+    """Its images of a class that train lacks are left out, before the training rather than after it."""
+    write_galaxies(tmp_path / "set", 40, seed=1)
+    extra = tmp_path / "other"
+    write_galaxies(extra, 40, seed=2)
+    shutil.rmtree(tmp_path / "set" / "train" / "Bent")
+    shutil.rmtree(extra / "valid")
+    shutil.rmtree(extra / "test")
+    out = tmp_path / "x.onnx"
+    status, text, _ = run(capsys, "train", "radio", tmp_path / "set", extra, "-o", out, "--epochs", 1, "--threads", 1)
+    assert status == 0
+    assert "6 images of valid that are not in train: mAP" in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
@@ -229,6 +254,14 @@ def test_what_is_to_be_tested_on_is_not_learnt(tmp_path, capsys):
         (["train", "radio", "{set}/train", "-o", "{out}", "--patience", "9"], "data/train has no images of valid"),
         (["train", "radio", "{set}", "-o", "{out}", "--preset", "paper", "--patience", "9"], "--patience: preset pap"),
         (["train", "radio", "{set}", "-o", "{out}", "--curves", "x.bmp"], "--curves x.bmp"),
+        (["train", "radio", "{set}", "-o", "{out}", "--seed", "99999999999999"], "--seed: expected an integer in [0"),
+        (["train", "radio", "{set}", "-o", "{out}"], "data: 4 classes are needed to learn from, got Compact, FRII, B"),
+        (["evaluate", "radio", "--reference", "{set}/train/Bent", "--query", "{set}/valid/FRII", "--encoder",
+          "{encoder}"], "valid/FRII: of its classes (FRII), --reference"),
+        (["evaluate", "radio", "--reference", "{set}", "--query", "{set}", "--encoder", "{encoder}",
+          "-k", "99999999999999999999"], "-k:"),
+        (["simulate-radio", "{out}", "--count", "4", "--size", "10"], "--size: expected an integer in [32, 1024]"),
+        (["simulate-radio", "{out}", "--count", "4", "--seed", "-1"], "--seed:"),
     ],
 )  # fmt: skip
 def test_failures_are_one_line_that_names_the_cause(arguments, named, folder, encoders, tmp_path, capsys, monkeypatch):

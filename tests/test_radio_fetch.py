@@ -2,6 +2,8 @@
 
 import hashlib
 import io
+import re
+import socket
 import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -222,3 +224,21 @@ def test_the_pinned_content(real_radio):
         path = real_radio / f"{name}.zip"
         assert content_digest(path) == fetching.SETS[name].digest
         assert {split: count_images(path)[split] for split in counts} == counts
+
+
+@pytest.mark.parametrize("url", ["http://[::1/x.zip", "http://127.0.0.1/\u00e9.zip"])
+def test_an_address_that_is_none_is_named(tmp_path, url):
+    with pytest.raises(ArgumentError, match="url: "):
+        fetch(tmp_path, url=url)
+
+
+def test_a_server_that_says_nothing_is_tried_again_and_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(fetching, "_TIMEOUT", 0.2)
+    monkeypatch.setattr(fetching, "_WAITS", (0.0, 0.0))
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # connections wait in its queue, and nobody answers
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/data.zip"
+        with pytest.raises(FastHashError, match=rf"^{re.escape(url)}: cannot be fetched: timed out; run it again"):
+            fetch(tmp_path, url=url)
+        silent.settimeout(1.0)
+        for _ in range(3):
+            silent.accept()[0].close()

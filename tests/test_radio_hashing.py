@@ -1,5 +1,6 @@
 """The best radio preset: codes of the classes, a few epochs of training, its way into ONNX, and stops on the way."""
 
+import io
 import shutil
 
 import numpy as np
@@ -107,6 +108,42 @@ def test_the_network_learns(data):
     assert training.losses[-1] < 0.9 * training.losses[0]
 
 
+def test_at_first_every_class_is_drawn_as_often(data):
+    fields, labels = data[0][:50], data[1][:50] % 4
+    run = hashing._Run(fields, labels, epochs=10, seed=0, n_reference=30)
+    for epoch in (0, 5):
+        chances = run.chances(epoch)
+        np.testing.assert_allclose([chances[labels == each].sum() for each in range(4)], 0.25)
+        assert all(np.ptp(chances[labels == each]) == 0 for each in range(4))
+
+
+@pytest.mark.parametrize("n_reference", [30, 50])
+def test_in_the_end_what_lies_wrong_in_the_reference_is_drawn_most(data, n_reference):
+    fields, labels = data[0][:50], data[1][:50] % 4
+    run = hashing._Run(fields, labels, epochs=10, seed=0, n_reference=n_reference)
+    wrong, chances = run.misread(), run.chances(6)
+    assert 0 < wrong.sum() < n_reference  # of a network that has learned nothing
+    assert chances.sum() == pytest.approx(1)
+    assert chances[:n_reference].sum() == pytest.approx(hashing.SHARE if n_reference < 50 else 1)
+    for each in range(4):
+        own = chances[:n_reference][labels[:n_reference] == each]
+        odd = wrong[labels[:n_reference] == each]
+        expected = np.where(odd, hashing.AGAIN, 1) / np.where(odd, hashing.AGAIN, 1).sum()
+        np.testing.assert_allclose(own / own.sum(), expected)
+
+
+def test_what_lies_wrong_is_so_as_the_encoder_sees_it(galaxies, training, data):
+    images, _, _ = describe_set(galaxies, hashing.front_end())
+    run = hashing._Run(*data, epochs=3, seed=1, n_reference=70)
+    run.average.load_state_dict(training.network.state_dict())
+    with torch.no_grad():
+        products = run.average.one_view(torch.from_numpy(images[:70])).numpy() @ hashing.class_codes(hashing.LEARNT).T
+    first, second = np.sort(products, axis=1)[:, :-3:-1].T
+    clear = first - second > 0.1  # turning by no angle and the front end differ by a grey level
+    assert clear.sum() > 35
+    np.testing.assert_array_equal(run.misread()[clear], (products.argmax(axis=1) != data[1][:70])[clear])
+
+
 @pytest.mark.parametrize("device", ["cpu", "meta", *(["cuda"] if torch.cuda.is_available() else [])])
 def test_a_step_stays_on_the_device_of_its_images(data, device):
     """Torch refuses what is partly elsewhere. Meta has no numbers, but it is a device, and every machine has it."""
@@ -143,7 +180,9 @@ def test_a_training_that_was_stopped_ends_as_if_it_had_not_been(data, training, 
 
 
 def test_a_damaged_checkpoint_is_named(data, tmp_path):
-    for content in (b"", b"no such thing"):
+    file = io.BytesIO()
+    torch.save({"settings": 5}, file)
+    for content in (b"", b"no such thing", file.getvalue()):
         (tmp_path / "checkpoint").write_bytes(content)
         with pytest.raises(fh.FastHashError, match="checkpoint"):
             hashing.train(*data, epochs=2, checkpoint=tmp_path / "checkpoint", num_threads=1)
@@ -170,7 +209,7 @@ def test_codes_too_short_or_long_are_refused(n_bits, training, tmp_path):
     assert not (tmp_path / "e.onnx").exists()
 
 
-@pytest.mark.parametrize("name", ["epochs", "seed"])
-def test_numbers_out_of_range_are_refused(data, name):
+@pytest.mark.parametrize(("name", "value"), [("epochs", -1), ("seed", -1), ("n_reference", 0), ("n_reference", 81)])
+def test_numbers_out_of_range_are_refused(data, name, value):
     with pytest.raises(fh.ArgumentError, match=name):
-        hashing.train(*data, **{"epochs": 1, name: -1})
+        hashing.train(*data, **{"epochs": 1, name: value})

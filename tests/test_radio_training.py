@@ -120,6 +120,9 @@ def test_weights_that_are_none_are_named(tmp_path, weights, monkeypatch):
         path.write_bytes(content)
         with pytest.raises(fh.ReadError, match=r"w\.pth: not a file of weights"):
             densenet.load_weights(net, path)
+    torch.save({"features.conv0.weight": 3}, path)
+    with pytest.raises(fh.ReadError, match=r"features.conv0.weight: expected \(8, 3, 7, 7\), got shape \(\)"):
+        densenet.load_weights(net, path)
     torch.save({"features.conv0.weight": torch.zeros(3)}, path)
     with pytest.raises(fh.ReadError, match=r"features.conv0.weight: expected \(8, 3, 7, 7\), got shape \(3,\)"):
         densenet.load_weights(net, path)
@@ -162,7 +165,8 @@ def test_the_loss_is_that_of_pytorch_metric_learning():
     from pytorch_metric_learning.losses import TripletMarginLoss
     from pytorch_metric_learning.reducers import ThresholdReducer
 
-    peer = TripletMarginLoss(densenet.MARGIN, distance=CosineSimilarity(), reducer=ThresholdReducer(high=densenet.CEILING))
+    few = ThresholdReducer(high=densenet.CEILING)
+    peer = TripletMarginLoss(densenet.MARGIN, distance=CosineSimilarity(), reducer=few)
     labels = torch.arange(densenet.BATCH) % 4
     start = torch.rand(densenet.BATCH, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     found = []

@@ -46,6 +46,8 @@ def _simulate(args: argparse.Namespace) -> None:
     from fasthash.radio.simulator import write_galaxies
 
     check_int("--count", args.count, 1)
+    check_int("--seed", args.seed, 0)
+    check_int("--size", args.size, 32, 1024)
     before = set(Path(args.out).glob("*/*/*.png"))
     files = write_galaxies(args.out, args.count, args.seed, args.size, Progress("simulated"))
     print(f"{len(files)} simulated radio galaxies in {args.out}")
@@ -91,7 +93,7 @@ def add_train(verbs: Any) -> None:
         "radio",
         _train_radio,
         "Train an encoder on labelled radio galaxies and write it as ONNX. "
-        "Preset best: a small network towards one code for each class, half an hour on one core; of its weights those "
+        "Preset best: a small network towards one code for each class, forty minutes on one core; of its weights those "
         "are kept that find the images of valid best. "
         "Preset paper: DenseNet-161 from ImageNet with 8 sigmoid neurons, triplets, one frozen epoch and 200 with "
         "everything learning: hours on a GPU, days without. Its weights are torchvision's, see --weights. Both learn "
@@ -131,7 +133,7 @@ def _train_radio(args: argparse.Namespace) -> None:
     from fasthash.plots import SUFFIXES
 
     check_choice("--preset", args.preset, tuple(PRESETS))
-    for name, low, high in (("bits", 4, 256), ("epochs", 1, None), ("patience", 1, None), ("seed", 0, None)):
+    for name, low, high in (("bits", 4, 256), ("epochs", 1, None), ("patience", 1, None), ("seed", 0, 2**32 - 1)):
         if getattr(args, name) is not None:
             check_int(f"--{name}", getattr(args, name), low, high)
     check_installed()
@@ -152,6 +154,9 @@ def _train_paper(args: argparse.Namespace) -> None:
         raise ArgumentError(f"DATASET: preset paper learns from one, got {len(args.datasets)}")
     weights, front_end = densenet.find_weights(args.weights), Cutout(densenet.SIZE, crop=None)
     learnt, held_out, _ = _learnt_and_held_out(args)
+    _check_classes([learnt], 2, args)
+    if held_out is not None:  # now rather than after days
+        _describe(held_out, front_end, args)
     inputs, kept = _describe(balanced(learnt, args.seed), front_end, args)
     checkpoint, show = Path(f"{args.output}.checkpoint"), Progress("trained")
     training = densenet.train(
@@ -189,8 +194,9 @@ def _train_best(args: argparse.Namespace) -> None:
     learnt, held_out, beyond = _learnt_and_held_out(args)
     if held_out is None and args.patience is not None:
         raise ArgumentError(f"--patience: {args.datasets[0]} has no images of valid, beyond those of train, to stop by")
-    known = originals(learnt)
-    parts = [_inputs(each, hashing.field_front_end(), args) for each in (known, *_more(beyond, args))]
+    known, more = originals(learnt), _more(beyond, args)
+    _check_classes([known, *more], 4, args)
+    parts = [_inputs(each, hashing.field_front_end(), args) for each in (known, *more)]
     fields, labels = (np.concatenate(each) for each in zip(*parts, strict=True))
     checkpoint = Path(f"{args.output}.checkpoint")
     training = hashing.train(
@@ -201,6 +207,7 @@ def _train_best(args: argparse.Namespace) -> None:
         _show_judged(Progress("trained")),
         checkpoint,
         args.threads,
+        n_reference=len(parts[0][1]),
         held_out=None if held_out is None else _to_judge(held_out, known, args),
         patience=args.patience,
     )
@@ -263,7 +270,17 @@ def _learnt_and_held_out(args: argparse.Namespace) -> tuple[Any, Any | None, Any
     learnt = _to_learn(images, args.datasets[0])
     beyond = originals(without(images, learnt))
     held_out = beyond.split("valid")
+    held_out = held_out.take(np.isin(held_out.labels, learnt.labels))
     return learnt, held_out if len(held_out) else None, beyond
+
+
+def _check_classes(sets: Sequence[Any], least: int, args: argparse.Namespace) -> None:
+    from fasthash.radio.dataset import CLASSES
+
+    there = [label for label in CLASSES if any(label in each.labels for each in sets)]
+    if len(there) < least:
+        name = ", ".join(args.datasets)
+        raise ArgumentError(f"DATASET {name}: {least} classes are needed to learn from, got {', '.join(there)}")
 
 
 def _to_learn(images: Any, path: str) -> Any:
@@ -352,7 +369,7 @@ def _evaluate_radio(args: argparse.Namespace) -> None:
     from fasthash.encoder import load_encoder
     from fasthash.radio.retrieval import radio_encoder
 
-    check_int("-k", args.k, 1)
+    check_int("-k", args.k, 1, 2**31 - 1)
     if args.percentile is not None and not 0 <= args.percentile <= 100:
         raise ArgumentError(f"--percentile: expected a number in [0, 100], got {args.percentile:g}")
     for name in ("sweep", "gallery", "code_lengths"):
@@ -360,6 +377,9 @@ def _evaluate_radio(args: argparse.Namespace) -> None:
             check_writable(f"--{name.replace('_', '-')}", getattr(args, name), *plots.SUFFIXES)
     encoders = [radio_encoder(load_encoder(name)) for name in (args.encoder, *args.compare)]
     query, reference = (chosen(name, args) for name in ("query", "reference"))
+    if not np.isin(query.labels, reference.labels).any():
+        classes = ", ".join(np.unique(query.labels))
+        raise ArgumentError(f"--query {args.query}: of its classes ({classes}), --reference {args.reference} has none")
     runs = [_retrieve(encoder, query, reference, args) for encoder in encoders]
     main, report = runs[0], runs[0].report()
     answer: dict[str, Any] = {"encoder": main.encoder.name, "percentile": main.percentile}
@@ -528,7 +548,7 @@ def _class_table(report: Any) -> str:
 
 def _duplicates_line(report: Any, rest: Any | None) -> str:
     if rest is None:
-        return "without duplicates: nothing is left, every query stands in the reference"
+        return "without duplicates: no query is left whose class is in the reference"
     dropped = report.n_query - rest.n_query
     return f"without the {dropped} queries that stand in the reference: mAP {rest.map:.3f}, chance {rest.chance:.3f}"
 

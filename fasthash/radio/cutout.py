@@ -23,6 +23,7 @@ STRETCHES = ("linear", "sqrt", "asinh", "log")
 
 _CLIP = 3.0  # sigma
 _SMALLEST = 16  # pixels a side
+_LARGEST = 8192  # pixels a side of the square: a thin image, or a header of tiny pixels, would fill all memory
 _ASINH = 0.05  # of the peak: where asinh turns from linear to logarithmic
 _LOG = 1000.0  # log(1 + 1000 x), as DS9 has it
 
@@ -60,14 +61,17 @@ class Cutout:
     def describe(self, image: Image, num_threads: int = 1) -> NDArray[np.float32]:  # noqa: ARG002
         """float32 array (size, size) in [0, 1], rows running down.
 
-        Raises ReadError where the image is smaller than 16 x 16, or nothing in the square stands out from its noise.
+        Raises ReadError where the image is smaller than 16 x 16, the square larger than 8192 x 8192 of its pixels, or
+        nothing in it stands out from the noise.
         """
         name = image.path or "image"
         height, width = image.pixels.shape
         if min(height, width) < _SMALLEST:
             raise ReadError(f"{name}: {width} x {height} pixels; expected at least {_SMALLEST} a side")
-        flux = above_noise(image.pixels[::-1] if image.header else image.pixels)
         side = float(max(height, width)) if self.crop is None else self.crop * PIXEL / pixel_scale(image.header)
+        if side > _LARGEST:
+            raise ReadError(f"{name}: its square would have {side:.6g} pixels a side; expected at most {_LARGEST}")
+        flux = above_noise(image.pixels[::-1] if image.header else image.pixels)
         square, box = _central_square(flux, side)
         if not square.any():
             raise ReadError(f"{name}: nothing stands out from the noise in its central {side:.4g} pixels")

@@ -234,13 +234,17 @@ def describe_set(
             return front_end.describe(Image(images.images[row], str(images.names[row])))
         except FastHashError as error:
             return str(error)
+        except MemoryError:
+            return f"{images.names[row]}: not enough memory to describe it"
 
     with ThreadPoolExecutor(check_threads(num_threads)) as pool:
         rows = list(pool.map(describe, range(len(images))))
     problems = [row for row in rows if isinstance(row, str)]
     good = [i for i, row in enumerate(rows) if not isinstance(row, str)]
     if not good:
-        raise ReadError(problems[0] if problems else "an empty set")
+        if len(problems) < 2:
+            raise ReadError(problems[0] if problems else "an empty set")
+        raise ReadError(f"none of {len(problems)} images can be used, the first being {problems[0]}")
     return np.stack([rows[i] for i in good]), images.take(good), problems
 
 

@@ -191,7 +191,8 @@ def load_weights(net: Any, path: str | os.PathLike[str]) -> None:
     torch = import_torch()
     try:
         given = torch.load(path, map_location="cpu", weights_only=True)
-        renamed = {_new_name(name): values for name, values in given.items() if name.startswith("features.")}
+        own = {name: torch.as_tensor(values) for name, values in given.items() if name.startswith("features.")}
+        renamed = {_new_name(name): values for name, values in own.items()}
     except Exception as error:  # torch raises anything
         reason = " ".join(str(error).split())[:200]
         raise ReadError(f"{os.fspath(path)}: not a file of weights (a state dict): {reason}") from error

@@ -208,7 +208,7 @@ def _append(url: str, file: BinaryIO, progress: Callable[[int, int], None] | Non
     start = file.seek(0, os.SEEK_END)
     if start:
         headers["Range"] = f"bytes={start}-"
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT) as response:
+    with _answer(url, headers) as response:
         if start and response.status != 206:  # all of it is sent anew
             file.truncate(0)
             start = 0
@@ -227,6 +227,17 @@ def _append(url: str, file: BinaryIO, progress: Callable[[int, int], None] | Non
         os.fsync(file.fileno())
     if done < total:
         raise http.client.IncompleteRead(b"", total - done)
+
+
+def _answer(url: str, headers: dict[str, str]) -> Any:
+    try:
+        return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT)
+    except urllib.error.URLError:
+        raise
+    except OSError as error:  # told from one of the disk
+        raise ConnectionError(_reason(error)) from error
+    except ValueError as error:
+        raise ArgumentError(f"url: {url!r}: {error}") from error
 
 
 def _blocks(response: Any) -> Iterator[bytes]:

@@ -5,7 +5,8 @@ them equally far apart (Yuan et al., "Central similarity quantization", CVPR 202
 numbers are drawn to the code of its class: a softmax over the cosines between numbers and codes, with a margin (Hoe et
 al., "One loss for all: deep hashing with a single cosine similarity based learning objective", NeurIPS 2021, arXiv
 2109.14449). Ndung'u et al.'s triplets need 8 neurons to spread classes by themselves;
-codes given beforehand need no search for hard triplets, and the reference images end up pure.
+codes given beforehand need no search for hard triplets. In the end the images of the reference that still lie under
+the code of another class are drawn most often, so that it ends up pure.
 
 The radio sky has no up: views are turned by any angle while training, and the encoder averages four of them, a quarter
 turn apart. Images kept out say which epoch's weights are the best. Codes of all lengths come out of one training: see
@@ -56,6 +57,11 @@ LEARNING_RATE, WEIGHT_DECAY, DROPOUT = 2e-3, 5e-2, 0.3
 SCALE, MARGIN, SMOOTHING = 8.0, 0.2, 0.05  # of the softmax over cosines
 UNIT = 0.02  # share in the loss of how far a number is from +-1
 AVERAGE = 0.998  # what a step leaves of the average network
+
+# Reference images that lie wrong cost every query: in the end, training is about the reference, most of all about them.
+FINISH = 0.6  # of the epochs: where that begins
+SHARE = 0.8  # of the reference among the images drawn
+AGAIN = 4  # times as often an image of it that lies wrong is drawn as one that lies right
 
 
 @dataclass(frozen=True)
@@ -217,10 +223,10 @@ def _turned(torch: Any, fields: Any, angle: Any, size: Any, mirror: Any, shift: 
     return small / small.amax((1, 2), keepdim=True).clamp_min(1e-3)
 
 
-def _draw(labels: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """So many rows, each class as often as any other."""
-    chances = 1 / np.bincount(labels, minlength=len(CLASSES))[labels]
-    return rng.choice(len(labels), count, p=chances / chances.sum())
+def _chances(labels: NDArray[np.int64], weights: NDArray[np.float64] | float = 1.0) -> NDArray[np.float64]:
+    """Of images to be drawn: each class as often as any other, but for the weights."""
+    chances = weights / np.bincount(labels, minlength=len(CLASSES))[labels]
+    return np.asarray(chances / chances.sum())
 
 
 # ---- training ------------------------------------------------------------------------------------------------------
@@ -235,6 +241,7 @@ def train(
     checkpoint: str | os.PathLike[str] | None = None,
     num_threads: int = -1,
     *,
+    n_reference: int | None = None,
     held_out: HeldOut | None = None,
     patience: int | None = None,
 ) -> Training:
@@ -252,6 +259,9 @@ def train(
         The judgement is the last one, None before the first.
     checkpoint : path, optional
         Written after every epoch. Where it exists, training goes on from it, to the very same result.
+    n_reference : int, optional
+        So many of the fields, the first, are the archive to be searched: in the last two fifths of the epochs mostly
+        they are drawn, and most often those that are still taken for another class. Default: all.
     held_out : HeldOut, optional
         What `front_end` makes of images that are not among the fields, and of those among which they are searched.
         Every tenth epoch and the last are judged by them, and the best weights kept. Default: the last are.
@@ -269,9 +279,10 @@ def train(
     _check(fields, labels)
     check_int("epochs", epochs, 1)
     check_int("seed", seed, 0)
-    settings = {"seed": seed, "epochs": epochs, "data": data_digest(fields, labels)}
+    n_reference = len(fields) if n_reference is None else check_int("n_reference", n_reference, 1, len(fields))
+    settings = {"seed": seed, "epochs": epochs, "data": data_digest(fields, labels), "n_reference": n_reference}
     with reproducible(torch, seed, check_threads(num_threads)):
-        run = _Run(fields, labels, epochs, seed)
+        run = _Run(fields, labels, epochs, seed, n_reference)
         parts = {"network": run.net, "average": run.average, "optimiser": run.optimiser}
         stopping = _early_stopping(run, held_out, patience)
         if stopping:
@@ -319,14 +330,38 @@ def _early_stopping(run: "_Run", held_out: HeldOut | None, patience: int | None)
 class _Run:
     """A training under way: the network, the average of its last weights, the optimiser, and what is learnt."""
 
-    def __init__(self, fields: NDArray[np.float32], labels: NDArray[np.int64], epochs: int, seed: int) -> None:
+    def __init__(
+        self, fields: NDArray[np.float32], labels: NDArray[np.int64], epochs: int, seed: int, n_reference: int
+    ) -> None:
         torch = import_torch()
         self.fields, self.labels, self.epochs, self.seed = fields, labels, epochs, seed
+        self.n_reference = n_reference
         self.device = training_device()
         self.codes = torch.from_numpy(class_codes(LEARNT)).to(self.device)
         self.net = network().to(self.device)
         self.average = copy.deepcopy(self.net).eval()
         self.optimiser = torch.optim.AdamW(_groups(self.net), lr=LEARNING_RATE)
+
+    def chances(self, epoch: int) -> NDArray[np.float64]:
+        """How likely each image is drawn in an epoch."""
+        if epoch < FINISH * self.epochs:
+            return _chances(self.labels)
+        reference, rest = self.labels[: self.n_reference], self.labels[self.n_reference :]
+        chances = _chances(reference, np.where(self.misread(), AGAIN, 1.0))
+        return np.concatenate([SHARE * chances, (1 - SHARE) * _chances(rest)]) if len(rest) else chances
+
+    def misread(self) -> NDArray[np.bool_]:
+        """Which images of the reference the average network takes for another class, by one view, as they are."""
+        torch, wrong = import_torch(), []
+        for start in range(0, self.n_reference, BATCH):
+            rows = slice(start, min(start + BATCH, self.n_reference))
+            fields = torch.from_numpy(self.fields[rows]).to(self.device)
+            n = len(fields)
+            with torch.no_grad():
+                seen = _turned(torch, fields, np.zeros(n), np.ones(n), np.ones(n), np.zeros((2, n)))
+                nearest = (self.average.one_view(seen) @ self.codes.T).argmax(1)
+            wrong.append(nearest.cpu().numpy() != self.labels[rows])
+        return np.concatenate(wrong)
 
     def learn_epoch(self, epoch: int) -> float:
         """As many images as there are, in random batches; returns the mean loss."""
@@ -335,7 +370,7 @@ class _Run:
         torch.manual_seed(int(rng.integers(1 << 62)))  # of dropout
         per_epoch = -(-len(self.fields) // BATCH)
         costs: list[float] = []
-        for rows in _draw(self.labels, per_epoch * BATCH, rng).reshape(per_epoch, BATCH):
+        for rows in rng.choice(len(self.labels), (per_epoch, BATCH), p=self.chances(epoch)):
             step = epoch * per_epoch + len(costs)
             rate = LEARNING_RATE * _rate(step, self.epochs * per_epoch)
             for group in self.optimiser.param_groups:

@@ -75,9 +75,9 @@ class Retrieval:
         return evaluate_ranking(*asked, *known, self.encoder.n_bits, k=self.k, num_threads=self.num_threads)
 
     def without_duplicates(self) -> RankingReport | None:
-        """The report of the queries that do not stand in the reference; None where all do."""
+        """The report of the queries that do not stand in the reference; None where none has its class there."""
         kept = self.unknown()
-        return self.report(kept) if kept.any() else None
+        return self.report(kept) if np.isin(self.query.labels[kept], self.reference.labels).any() else None
 
     def unknown(self) -> NDArray[np.bool_]:
         """Which queries do not stand in the reference."""

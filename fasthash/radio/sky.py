@@ -42,7 +42,7 @@ def position_from_name(path: str) -> tuple[float, float]:
 def pixel_scale(header: Mapping[str, Any]) -> float:
     """Arcseconds a pixel by a FITS header (CD matrix or CDELT, in degrees), or `PIXEL` where it tells none."""
     try:
-        if "CD1_1" in header or "CD2_2" in header:
+        if any(f"CD{i}_{j}" in header for i in (1, 2) for j in (1, 2)):
             matrix = [float(header.get(f"CD{i}_{j}", 0.0)) for i in (1, 2) for j in (1, 2)]
             scale = math.sqrt(abs(matrix[0] * matrix[3] - matrix[1] * matrix[2]))
         else:
