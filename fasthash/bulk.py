@@ -166,7 +166,7 @@ def encode_on_dask(
         address: Any = cluster
         if cluster == "local":
             opened.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": 1}))  # as with processes
-            local = distributed.LocalCluster(available_cores(), threads_per_worker=1, dashboard_address=":0")
+            local = distributed.LocalCluster(n_workers=available_cores(), threads_per_worker=1, dashboard_address=":0")
             address = opened.enter_context(local)
         client = opened.enter_context(distributed.Client(address, timeout=_PATIENCE))
         client.wait_for_workers(1, timeout=_PATIENCE)

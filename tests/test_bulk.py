@@ -241,7 +241,7 @@ def test_only_one_way_to_share_out(encoder_path, frames, tmp_path, capsys):
 def cluster():
     """A scheduler and two workers, processes of their own that talk over the loopback interface."""
     distributed = pytest.importorskip("distributed", reason="needs the extra [dask]")
-    with distributed.LocalCluster(2, threads_per_worker=1, dashboard_address=":0") as made:
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as made:
         yield made
 
 
