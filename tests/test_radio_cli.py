@@ -223,8 +223,9 @@ def test_valid_is_judged_by_what_can_be_found(tmp_path, capsys):
     shutil.rmtree(extra / "valid")
     shutil.rmtree(extra / "test")
     out = tmp_path / "x.onnx"
-    status, text, _ = run(capsys, "train", "radio", tmp_path / "set", extra, "-o", out, "--epochs", 1, "--threads", 1)
+    status, text, err = run(capsys, "train", "radio", tmp_path / "set", extra, "-o", out, "--epochs", 1, "--threads", 1)
     assert status == 0
+    assert "2 images of valid left out, of a class that train lacks" in err
     assert "6 images of valid that are not in train: mAP" in text
 
 

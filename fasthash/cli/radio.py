@@ -270,7 +270,10 @@ def _learnt_and_held_out(args: argparse.Namespace) -> tuple[Any, Any | None, Any
     learnt = _to_learn(images, args.datasets[0])
     beyond = originals(without(images, learnt))
     held_out = beyond.split("valid")
-    held_out = held_out.take(np.isin(held_out.labels, learnt.labels))
+    known = np.isin(held_out.labels, learnt.labels)
+    if not known.all():
+        say(f"{args.datasets[0]}: {(~known).sum()} images of valid left out, of a class that train lacks")
+    held_out = held_out.take(known)
     return learnt, held_out if len(held_out) else None, beyond
 
 
