@@ -17,7 +17,7 @@ import numpy as np
 
 import fasthash as fh
 from fasthash.errors import FastHashError
-from fasthash.radio.dataset import RadioSet, originals, read_dataset, without
+from fasthash.radio.dataset import RadioSet, originals, read_dataset, stands_in, without
 from fasthash.radio.retrieval import Retrieval
 
 MEDIAN = 50
@@ -42,9 +42,8 @@ def line(encoder: fh.Encoder, found: list[Scores]) -> str:
 
 def kept_out(more: RadioSet, dataset: RadioSet, train: RadioSet) -> RadioSet:
     """What `fasthash train radio` leaves out of a further set, but for sources of train."""
-    more = originals(more)
-    beyond = without(dataset, train)
-    return without(more.take(~np.isin(more.names, without(more, beyond).names)), train)
+    more, beyond = originals(more), without(dataset, train)
+    return more.take(stands_in(more, beyond) & ~stands_in(more, train))
 
 
 def main() -> None:

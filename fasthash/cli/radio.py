@@ -43,11 +43,11 @@ def add_simulate(verbs: Any) -> None:
 
 def _simulate(args: argparse.Namespace) -> None:
     from fasthash._validation import check_int
-    from fasthash.radio.simulator import write_galaxies
+    from fasthash.radio.simulator import SIZES, write_galaxies
 
     check_int("--count", args.count, 1)
     check_int("--seed", args.seed, 0)
-    check_int("--size", args.size, 32, 1024)
+    check_int("--size", args.size, *SIZES)
     before = set(Path(args.out).glob("*/*/*.png"))
     files = write_galaxies(args.out, args.count, args.seed, args.size, Progress("simulated"))
     print(f"{len(files)} simulated radio galaxies in {args.out}")

@@ -268,10 +268,15 @@ def without(images: RadioSet, other: RadioSet, radius: float = SAME_SOURCE) -> R
     radius : arcseconds within which two positions are one source; 0: go by pixels alone. An image whose name tells no
         position is compared by pixels.
     """
-    twins = np.isin(images.digests, other.digests)
+    return images.take(~stands_in(images, other, radius))
+
+
+def stands_in(images: RadioSet, other: RadioSet, radius: float = SAME_SOURCE) -> NDArray[np.bool_]:
+    """Which images another set holds as well, bool (n,); see `without`."""
+    twins: NDArray[np.bool_] = np.isin(images.digests, other.digests)
     pairs = sky_pairs(images.positions, other.positions, radius)
     twins[pairs[:, 0]] = True
-    return images.take(~twins)
+    return twins
 
 
 def balanced(images: RadioSet, seed: int = 0) -> RadioSet:

@@ -12,7 +12,7 @@ from fasthash.hamming import knn_hamming
 from fasthash.io import Image
 from fasthash.plots import Picture
 from fasthash.radio.cutout import Cutout
-from fasthash.radio.dataset import RadioSet, describe_set, without
+from fasthash.radio.dataset import RadioSet, describe_set, stands_in
 from fasthash.ranking import RankingReport, evaluate_percentiles, evaluate_ranking, label_codes
 
 PERCENTILES = range(0, 101, 5)
@@ -81,7 +81,7 @@ class Retrieval:
 
     def unknown(self) -> NDArray[np.bool_]:
         """Which queries do not stand in the reference."""
-        return np.isin(self.query.names, without(self.query, self.reference).names)
+        return ~stands_in(self.query, self.reference)
 
     def sweep(self, rows: Any = slice(None)) -> tuple[Sequence[int], list[RankingReport]]:
         """PERCENTILES, and the report of all queries under each, or of some ``rows`` of them (the paper's Fig. 3)."""

@@ -28,6 +28,7 @@ from fasthash.radio.sky import PIXEL
 
 BEAM = 5.4 / PIXEL / np.sqrt(8 * np.log(2))  # sigma in pixels of a beam of 5.4" full width at half maximum
 NEIGHBOURS = 0.2  # other sources in a field of 150 x 150 pixels, on average
+SIZES = 32, 1024  # pixels a side, at least and at most
 
 # What every five images of a class go to: a few are enough to have all three.
 _TURN = ("train", "valid", "train", "test", "train")
@@ -178,7 +179,7 @@ def draw_galaxy(label: str, rng: np.random.Generator, size: int = 150) -> NDArra
     Raises ArgumentError for a label that is none of CLASSES, or a size that is not in [32, 1024].
     """
     check_choice("label", label, CLASSES)
-    check_int("size", size, 32, 1024)
+    check_int("size", size, *SIZES)
     source = _MODELS[label](rng).turned(rng.uniform(0, 2 * np.pi))
     middle = np.average(source.place, axis=0, weights=source.flux) if rng.random() < 0.5 else np.zeros(2)
     source = Blobs(source.place - middle + rng.normal(0, 0.7, 2), source.flux, source.width)
@@ -215,7 +216,7 @@ def simulate_galaxies(
     """
     check_int("count", count, 1)
     check_int("seed", seed, 0)
-    check_int("size", size, 32, 1024)
+    check_int("size", size, *SIZES)
     images, labels, names, splits = [], [], [], []
     for i in range(count):
         label, split = CLASSES[i % len(CLASSES)], _TURN[i // len(CLASSES) % len(_TURN)]
